@@ -1,0 +1,415 @@
+//! The task executor, shared by production and simulation.
+//!
+//! An [`Executor`] belongs to one shard and runs on one thread. It keeps the tasks that are ready
+//! and polls the one it is told to; *which* is the caller's policy. The production backends run
+//! them first in, first out; the simulator picks by its seed.
+//!
+//! Tasks are `!Send`. Their wakers are not: a waker that is used on another thread puts its task on
+//! a lock-free queue and calls the `notify` hook, which must make the shard's thread look.
+//!
+//! **Erasure.** [`Executor::erase`] drops every task at once, finished or not, as the death of a
+//! process does. Nothing of them runs again, and a task spawned afterwards is dropped unpolled.
+
+use std::cell::{Cell, UnsafeCell};
+use std::collections::VecDeque;
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::{Context, Poll, Waker};
+
+use crossbeam::queue::SegQueue;
+
+type Runnable = async_task::Runnable<TaskId>;
+
+/// Numbers tasks of one executor in the order of their spawning, from 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TaskId(pub u64);
+
+/// A task that was spawned. Awaiting it gives its output. Dropping it cancels the task, at the
+/// latest when the task would next have been polled.
+#[must_use = "dropping a task cancels it; use `detach` to let it run"]
+pub struct Task<T>(async_task::Task<T, TaskId>);
+
+impl<T> Task<T> {
+    /// Lets the task run to its end unobserved.
+    pub fn detach(self) {
+        self.0.detach();
+    }
+
+    /// Whether the task has produced its output.
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        self.0.is_finished()
+    }
+}
+
+impl<T> Future for Task<T> {
+    type Output = T;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<T> {
+        Pin::new(&mut self.0).poll(context)
+    }
+}
+
+/// The tasks of one shard. Cheap to clone; clones are the same executor.
+#[derive(Clone)]
+pub struct Executor {
+    inner: Rc<Inner>,
+}
+
+struct Inner {
+    queue: Arc<ReadyQueue>,
+    next_task: Cell<u64>,
+    erased: Cell<bool>,
+    /// One waker for each task that has not finished, so that `erase` can reach tasks that wait.
+    /// Ordered by task so that erasure drops them in the same order every time.
+    unfinished: std::cell::RefCell<std::collections::BTreeMap<TaskId, Waker>>,
+}
+
+impl Executor {
+    /// An executor for the calling thread. `notify` is called, on whatever thread, after a task
+    /// was made ready by a thread other than this one.
+    #[must_use]
+    pub fn new(notify: impl Fn() + Send + Sync + 'static) -> Self {
+        let queue = Arc::new(ReadyQueue {
+            owner: this_thread(),
+            local: UnsafeCell::new(VecDeque::new()),
+            remote: SegQueue::new(),
+            remote_waiting: AtomicBool::new(false),
+            notify: Box::new(notify),
+        });
+        Self {
+            inner: Rc::new(Inner {
+                queue,
+                next_task: Cell::new(0),
+                erased: Cell::new(false),
+                unfinished: std::cell::RefCell::default(),
+            }),
+        }
+    }
+
+    /// Spawns a task; it is ready at once.
+    pub fn spawn<F>(&self, future: F) -> Task<F::Output>
+    where
+        F: Future + 'static,
+        F::Output: 'static,
+    {
+        let id = TaskId(self.inner.next_task.get());
+        self.inner.next_task.set(id.0 + 1);
+        let registration = Registration { id, inner: Rc::downgrade(&self.inner) };
+        let queue = Arc::clone(&self.inner.queue);
+        let (runnable, task) = async_task::Builder::new().metadata(id).spawn_local(
+            move |_| async move {
+                let _registration = registration;
+                future.await
+            },
+            move |runnable| queue.push(runnable),
+        );
+        if self.inner.erased.get() {
+            drop(runnable);
+        } else {
+            self.inner.unfinished.borrow_mut().insert(id, runnable.waker());
+            runnable.schedule();
+        }
+        Task(task)
+    }
+
+    /// How many tasks are ready.
+    #[must_use]
+    pub fn ready(&self) -> usize {
+        self.inner.queue.collect_remote();
+        self.inner.queue.with_local(|local| local.len())
+    }
+
+    /// Which task is at `index` in the ready queue, the longest waiting first.
+    #[must_use]
+    pub fn ready_task(&self, index: usize) -> Option<TaskId> {
+        self.inner.queue.with_local(|local| local.get(index).map(|runnable| *runnable.metadata()))
+    }
+
+    /// Polls the task at `index` in the ready queue. Returns false if there is none.
+    pub fn run(&self, index: usize) -> bool {
+        let runnable = self.inner.queue.with_local(|local| local.remove(index));
+        runnable.is_some_and(|runnable| {
+            runnable.run();
+            true
+        })
+    }
+
+    /// Polls the tasks that are ready now, once each, first in, first out, but at most `budget`.
+    /// Returns how many it polled. Tasks that become ready meanwhile wait for the next call, so
+    /// that the caller gets to look at its completions.
+    pub fn run_ready(&self, budget: usize) -> usize {
+        let count = self.ready().min(budget);
+        for polled in 0..count {
+            if !self.run(0) {
+                return polled;
+            }
+        }
+        count
+    }
+
+    /// Tasks that have been spawned and have neither finished nor been cancelled.
+    #[must_use]
+    pub fn unfinished(&self) -> usize {
+        self.inner.unfinished.borrow().len()
+    }
+
+    /// Drops every task. Their destructors run; none of them is polled again, and neither is
+    /// anything they spawn meanwhile.
+    pub fn erase(&self) {
+        self.inner.erased.set(true);
+        loop {
+            // Waking a waiting task puts it on the ready queue, where it can be dropped.
+            let wakers = std::mem::take(&mut *self.inner.unfinished.borrow_mut());
+            let found = !wakers.is_empty();
+            for waker in wakers.into_values() {
+                waker.wake();
+            }
+            self.inner.queue.collect_remote();
+            let runnables = self.inner.queue.with_local(std::mem::take);
+            if !found && runnables.is_empty() {
+                return;
+            }
+            drop(runnables);
+        }
+    }
+}
+
+/// Takes a task off the list of unfinished ones when its future is dropped, for any reason.
+struct Registration {
+    id: TaskId,
+    inner: std::rc::Weak<Inner>,
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        let removed = self
+            .inner
+            .upgrade()
+            .and_then(|inner| inner.unfinished.try_borrow_mut().ok()?.remove(&self.id));
+        // The waker is dropped after the borrow ends: it may be the last hold on the task.
+        drop(removed);
+    }
+}
+
+/// Where wakers put ready tasks.
+struct ReadyQueue {
+    /// The thread that may touch `local`.
+    owner: u64,
+    /// Tasks made ready on the owning thread, and those collected from `remote`.
+    local: UnsafeCell<VecDeque<Runnable>>,
+    /// Tasks made ready on other threads.
+    remote: SegQueue<Runnable>,
+    /// Whether `remote` may hold something, so that the usual empty case costs one load.
+    remote_waiting: AtomicBool,
+    notify: Box<dyn Fn() + Send + Sync>,
+}
+
+// SAFETY:
+// 1. `local` is reached through `with_local` alone, which refuses every thread but the owner.
+// 2. Thread numbers are never reused, so "the owner" means one thread for ever.
+// 3. The other fields are `Send + Sync` by themselves.
+unsafe impl Send for ReadyQueue {}
+// SAFETY: as above.
+unsafe impl Sync for ReadyQueue {}
+
+impl ReadyQueue {
+    fn push(&self, runnable: Runnable) {
+        if this_thread() == self.owner {
+            self.with_local(|local| local.push_back(runnable));
+            return;
+        }
+        self.remote.push(runnable);
+        self.remote_waiting.store(true, Ordering::Release);
+        (self.notify)();
+    }
+
+    fn collect_remote(&self) {
+        if !self.remote_waiting.load(Ordering::Relaxed) {
+            return;
+        }
+        self.remote_waiting.swap(false, Ordering::Acquire);
+        while let Some(runnable) = self.remote.pop() {
+            self.with_local(|local| local.push_back(runnable));
+        }
+    }
+
+    /// Runs `visit` on the local queue. `visit` must not run or drop a task: both may push.
+    fn with_local<T>(&self, visit: impl FnOnce(&mut VecDeque<Runnable>) -> T) -> T {
+        assert_eq!(this_thread(), self.owner, "a shard's tasks run on the shard's thread only");
+        // SAFETY:
+        // 1. Only the owning thread gets here (asserted above).
+        // 2. The borrow ends before anything else can begin one: every `visit` in this module
+        //    moves tasks in or out of the queue and neither polls, wakes nor drops any.
+        visit(unsafe { &mut *self.local.get() })
+    }
+}
+
+impl Drop for ReadyQueue {
+    fn drop(&mut self) {
+        // The queue may die on another thread, with the last waker. `Executor::drop` emptied it
+        // on its own thread, and an erased executor takes no new tasks.
+        debug_assert!(self.local.get_mut().is_empty() || this_thread() == self.owner);
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        let queue = Arc::clone(&self.queue);
+        for waker in std::mem::take(self.unfinished.get_mut()).into_values() {
+            waker.wake();
+        }
+        queue.collect_remote();
+        drop(queue.with_local(std::mem::take));
+    }
+}
+
+/// A number for the calling thread that no other thread ever gets.
+fn this_thread() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    thread_local! {
+        static NUMBER: u64 = NEXT.fetch_add(1, Ordering::Relaxed);
+    }
+    NUMBER.with(|number| *number)
+}
+
+/// A future that is pending once: every other ready task runs before its task goes on.
+#[derive(Debug, Default)]
+pub struct YieldNow {
+    yielded: bool,
+}
+
+impl Future for YieldNow {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        if self.yielded {
+            return Poll::Ready(());
+        }
+        self.yielded = true;
+        context.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::RefCell;
+    use std::sync::atomic::AtomicUsize;
+
+    fn executor() -> Executor {
+        Executor::new(|| ())
+    }
+
+    #[test]
+    fn tasks_run_first_in_first_out_and_yield() {
+        let executor = executor();
+        let trace = Rc::new(RefCell::new(Vec::new()));
+        for name in ["a", "b"] {
+            let trace = Rc::clone(&trace);
+            executor
+                .spawn(async move {
+                    for round in 0..2 {
+                        trace.borrow_mut().push((name, round));
+                        YieldNow::default().await;
+                    }
+                })
+                .detach();
+        }
+        while executor.run_ready(usize::MAX) > 0 {}
+        assert_eq!(*trace.borrow(), [("a", 0), ("b", 0), ("a", 1), ("b", 1)]);
+        assert_eq!(executor.unfinished(), 0);
+    }
+
+    #[test]
+    fn the_caller_picks_which_task_runs() {
+        let executor = executor();
+        let trace = Rc::new(RefCell::new(Vec::new()));
+        for name in 0..3 {
+            let trace = Rc::clone(&trace);
+            executor.spawn(async move { trace.borrow_mut().push(name) }).detach();
+        }
+        assert_eq!(executor.ready_task(2), Some(TaskId(2)));
+        assert!(executor.run(2));
+        assert!(executor.run(0));
+        assert!(executor.run(0));
+        assert!(!executor.run(0));
+        assert_eq!(*trace.borrow(), [2, 0, 1]);
+    }
+
+    #[test]
+    fn a_waker_on_another_thread_wakes_and_notifies() {
+        let notified = Arc::new(AtomicUsize::new(0));
+        let hook = Arc::clone(&notified);
+        let executor = Executor::new(move || {
+            hook.fetch_add(1, Ordering::SeqCst);
+        });
+        let (sender, receiver) = std::sync::mpsc::channel::<Waker>();
+        let woken = Arc::new(AtomicBool::new(false));
+        let flag = Arc::clone(&woken);
+        let task = executor.spawn(std::future::poll_fn(move |context| {
+            if flag.load(Ordering::SeqCst) {
+                return Poll::Ready(7);
+            }
+            sender.send(context.waker().clone()).expect("the receiver lives");
+            Poll::Pending
+        }));
+        executor.run_ready(usize::MAX);
+        let waker = receiver.recv().expect("the task sent its waker");
+        std::thread::spawn(move || {
+            woken.store(true, Ordering::SeqCst);
+            waker.wake();
+        })
+        .join()
+        .expect("no panic");
+        assert_eq!(notified.load(Ordering::SeqCst), 1);
+        assert_eq!(executor.run_ready(usize::MAX), 1);
+        assert!(task.is_finished());
+    }
+
+    #[test]
+    fn erasure_drops_waiting_ready_and_newly_spawned_tasks() {
+        struct SpawnOnDrop(Executor, Rc<Cell<u32>>);
+        impl Drop for SpawnOnDrop {
+            fn drop(&mut self) {
+                self.1.set(self.1.get() + 1);
+                let count = Rc::clone(&self.1);
+                self.0.spawn(async move { count.set(count.get() + 1000) }).detach();
+            }
+        }
+        let executor = executor();
+        let dropped = Rc::new(Cell::new(0));
+        for _ in 0..3 {
+            let guard = SpawnOnDrop(executor.clone(), Rc::clone(&dropped));
+            executor
+                .spawn(async move {
+                    let _guard = guard;
+                    std::future::pending::<()>().await;
+                })
+                .detach();
+        }
+        executor.run_ready(2);
+        executor.erase();
+        assert_eq!(dropped.get(), 3, "each guard was dropped, nothing spawned by them ran");
+        assert_eq!((executor.ready(), executor.unfinished()), (0, 0));
+    }
+
+    #[test]
+    fn a_dropped_task_is_cancelled() {
+        let executor = executor();
+        let alive = Rc::new(());
+        let held = Rc::clone(&alive);
+        let task = executor.spawn(async move {
+            let _held = held;
+            std::future::pending::<()>().await;
+        });
+        executor.run_ready(usize::MAX);
+        drop(task);
+        executor.run_ready(usize::MAX);
+        assert_eq!(Rc::strong_count(&alive), 1);
+    }
+}

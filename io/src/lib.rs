@@ -1,0 +1,32 @@
+//! The seam between Woodchuck and the world.
+//!
+//! **What lives here.** [`Env`] and the traits it hands out ([`Disk`], [`File`], [`Net`],
+//! [`Listener`], [`Stream`], [`Mesh`]), the aligned [`Buffer`] that direct I/O needs, the task
+//! [`executor`] that production and simulation share, and the production backends: `uring` (one
+//! ring a core) and `posix` (ordinary system calls, for places where io_uring is refused).
+//!
+//! **How data flows.** A shard is a [`Program`]: an async function generic over `Env`. In
+//! production [`runtime::run`] starts one pinned thread a shard and hands each an `Env`; in tests
+//! the simulator does the same with virtual machines on one thread. Everything a shard reads,
+//! writes, waits for or draws at random goes down through its `Env` and comes back as a future's
+//! output. Nothing calls upwards.
+//!
+//! **What must never be here.** Anything that knows what a log, a topic or a protocol is.
+//!
+//! `unsafe` is allowed in this crate alone; each block says, numbered, why it is sound.
+
+pub mod buffer;
+mod env;
+pub mod executor;
+pub mod limits;
+mod random;
+mod time;
+
+pub use buffer::Buffer;
+pub use env::{
+    DirectoryEntry, Disk, Durability, Env, File, Listener, Mesh, Net, OpenMode, Parcel, Program,
+    Stream,
+};
+pub use executor::Task;
+pub use random::RandomStream;
+pub use time::{Monotonic, WallTime};
