@@ -1,1 +1,104 @@
-//! placeholder
+//! A deterministic simulated world: disk, network, clock, scheduler and machines.
+//!
+//! **What lives here.** [`World`], in which processes run on machines as they would in production,
+//! each shard with a [`SimEnv`] for its view of the world. One thread runs all of it, and one seed
+//! decides all of it: the order of tasks, the time of every operation, what a crash loses. Two runs
+//! of one seed are the same to the last event ([`World::trace_hash`]).
+//!
+//! **How data flows.** A task asks something of its environment; the part of the world that is
+//! asked (disk, network, mesh, timer) draws how long it takes and schedules an event. The loop takes
+//! the next event, applies it, wakes who waited, and gives a turn to each shard with ready tasks.
+//! Time jumps from event to event; each poll costs a little.
+//!
+//! **What must never be here.** Globals, thread-locals, real clocks, hash maps: whatever the seed
+//! does not decide. Nor anything that knows what a log, a topic or a protocol is.
+//!
+//! # Choices
+//!
+//! Every decision is a choice at a [`Site`], by a node, with 0 for the harmless outcome. Its value
+//! is a hash of the seed, the site, the node and a count, so a new decision somewhere does not move
+//! any other. The choices that were not 0 are the world's [`Tape`]; a world that replays a tape does
+//! the same again, and one that replays a part of it does a simpler thing.
+//!
+//! # Failures
+//!
+//! A task that panics, a world in which nothing can ever happen again while a test waits for
+//! something, and tasks that run for ever while nothing else happens are [`Failure`]s. The `run_*`
+//! methods panic with the failure's text, which names the seed, the time and the tasks; the
+//! `try_run_*` methods return it.
+//!
+//! # Example
+//!
+//! ```
+//! use std::path::Path;
+//! use std::time::Duration;
+//! use woodchuck_io::{Buffer, Disk as _, Durability, Env as _, File as _, OpenMode};
+//! use woodchuck_sim::{SimEnv, World};
+//!
+//! async fn store(env: SimEnv) {
+//!     let file = env.disk().open(Path::new("/log"), OpenMode::CreateNew).await.expect("new");
+//!     env.disk().sync_directory(Path::new("/")).await.expect("a healthy disk");
+//!     let mut buffer = Buffer::zeroed(4096);
+//!     buffer.fill(7);
+//!     let (written, _) = file.write_at(buffer, 0, Durability::Durable).await;
+//!     written.expect("a healthy disk");
+//! }
+//!
+//! let world = World::new(42);
+//! let broker = world.machine("broker");
+//! world.start(broker, 1, store);
+//! assert!(world.run_until(
+//!     {
+//!         let world = world.clone();
+//!         move || !world.is_running(broker)
+//!     },
+//!     Duration::from_secs(1),
+//! ));
+//! world.power_cut(broker);
+//! assert_eq!(world.disk(broker).read("/log"), Some(vec![7; 4096]));
+//! ```
+//!
+//! # Who may hold what
+//!
+//! A world ends when its last [`World`] is dropped, and everything in it with it. A task must not
+//! hold the world it runs in: neither would ever be dropped. Tests drive the world from outside and
+//! share plain values (`Rc<Cell<_>>`) with the tasks inside.
+
+mod choice;
+mod clock;
+mod disk;
+mod env;
+mod event;
+mod failure;
+mod faults;
+mod kernel;
+pub mod limits;
+mod machine;
+mod mesh;
+mod net;
+mod run;
+mod schedule;
+mod shard;
+mod site;
+mod slab;
+mod statistics;
+mod tape;
+mod trace;
+mod world;
+
+pub use disk::{DiskInspector, DiskOperation, SimDisk, SimFile, SimLock};
+pub use env::SimEnv;
+pub use event::EventKind;
+pub use failure::{Failure, FailureKind};
+pub use faults::Faults;
+pub use machine::MachineId;
+pub use mesh::SimMesh;
+pub use net::{SimListener, SimNet, SimStream};
+pub use schedule::Policy;
+pub use site::Site;
+pub use statistics::{FaultKind, Statistics};
+pub use tape::{ChoiceName, Tape, TapeError};
+pub use world::{World, WorldOptions};
+
+#[cfg(test)]
+mod tests;

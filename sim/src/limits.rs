@@ -1,0 +1,68 @@
+//! Every bound of this crate, in one place.
+
+use std::time::Duration;
+
+use woodchuck_io::limits::BLOCK_BYTES;
+
+/// The unit that a power cut leaves old, new or torn, in bytes.
+pub const SECTOR_BYTES: usize = 512;
+
+/// Machines in one world: their addresses come from one private network.
+pub const MACHINES: usize = 4096;
+
+/// Shards in one process. Choices are numbered by machine and shard with this stride.
+pub const SHARDS: usize = 64;
+
+/// Range of one choice. Anything wider is two choices, so that a tape stays readable.
+pub const CHOICE_RANGE: u64 = 1 << 32;
+
+/// Nodes below this are looked up by index, others in a map.
+pub(crate) const DENSE_NODES: u32 = 1024;
+
+/// Trace entries kept for the report of a failure.
+pub const TRACE_ENTRIES: usize = 4096;
+
+/// How often the longest waiting task may be passed over before it is run whatever the policy.
+/// Without a bound, last-in-first-out starves tasks for ever, which no real executor does.
+pub const PASSED_OVER: u32 = 64;
+
+/// Polls with nothing else happening in the world, after which it is called a livelock.
+pub const LIVELOCK_POLLS: u64 = 1_000_000;
+
+/// How much time may pass while a world is run to idle, before it is said to never rest.
+pub const IDLE_WITHIN: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// Cost of one poll, in nanoseconds: drawn once for each shard of each process.
+pub(crate) const POLL_NANOS: (u64, u64) = (200, 2_000);
+
+/// How much slower than others the starved shard runs.
+pub(crate) const STARVED_FACTOR: u64 = 40;
+
+/// Connections that may wait to be accepted on one listener. The next one is refused.
+pub const BACKLOG_CONNECTIONS: usize = 1024;
+
+/// Bytes on their way or unread in one direction of a connection: one of these is drawn for each
+/// connection. A writer waits while the window is full.
+pub const WINDOW_BYTES: [usize; 4] = [1 << 20, 256 << 10, 64 << 10, 16 << 10];
+
+/// First of the ports that connecting sockets and listeners on port 0 are given.
+pub const FIRST_EPHEMERAL_PORT: u16 = 32_768;
+
+/// Bytes of a disk, unless a test says otherwise.
+pub const DISK_BYTES: u64 = 1 << 40;
+
+/// Unlinked files that are kept before a sweep looks for files that nothing can bring back.
+pub(crate) const UNSWEPT_FILES: usize = 32;
+
+/// Timers that were dropped and still sit in the event queue, before the queue is rebuilt.
+pub(crate) const STALE_TIMERS: usize = 4096;
+
+/// How long a connection attempt to a machine that is off waits at least before it fails.
+pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a peer of a machine that lost power waits at least before its connection fails.
+pub(crate) const SILENCE_TIMEOUT: Duration = Duration::from_secs(15);
+
+const _: () = assert!(BLOCK_BYTES.is_multiple_of(SECTOR_BYTES), "a block is whole sectors");
+const _: () = assert!(MACHINES * SHARDS < u32::MAX as usize, "a node number is 32 bits");
+const _: () = assert!(POLL_NANOS.0 > 0, "time must move with every poll, or a loop is invisible");

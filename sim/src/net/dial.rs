@@ -1,0 +1,299 @@
+//! How a connection comes to be: listeners, and attempts to reach them.
+//!
+//! The shards of one process may listen on one address; the world chooses which of them gets a
+//! connection. A connection stands as soon as the listening machine's kernel took it, before the
+//! process accepts it: what the other end writes meanwhile waits.
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::task::Waker;
+
+use super::connection::{Connection, End};
+use super::{Network, address_of, latency, machine_at};
+use crate::event::Event;
+use crate::kernel::Kernel;
+use crate::limits::{BACKLOG_CONNECTIONS, CONNECT_TIMEOUT, FIRST_EPHEMERAL_PORT, WINDOW_BYTES};
+use crate::machine::Machine;
+use crate::shard::Handle;
+use crate::site::Site;
+use crate::slab::Key;
+use crate::statistics::FaultKind;
+
+/// What listens on one port of one machine.
+#[derive(Default)]
+pub(super) struct Port {
+    /// A process that is not simulated has it.
+    occupied: bool,
+    listeners: Vec<Key>,
+}
+
+/// A listening socket.
+pub(super) struct ListenerState {
+    pub(super) machine: u32,
+    pub(super) process: u32,
+    node: u32,
+    pub(super) address: SocketAddr,
+    backlog: VecDeque<Key>,
+    waker: Option<Waker>,
+}
+
+/// An attempt to connect.
+pub(super) struct Dial {
+    pub(super) machine: u32,
+    pub(super) process: u32,
+    node: u32,
+    local: SocketAddr,
+    to: SocketAddr,
+    waker: Option<Waker>,
+    outcome: Option<io::Result<Key>>,
+    answered: bool,
+}
+
+impl Network {
+    /// Takes a port as a process that is not simulated would.
+    pub(crate) fn occupy(&mut self, machine: u32, port: u16) {
+        self.ports.entry((machine, port)).or_default().occupied = true;
+    }
+
+    /// A port of a machine that nobody listens on.
+    fn free_port(&self, machine: u32, next: &mut u16) -> io::Result<u16> {
+        for _ in FIRST_EPHEMERAL_PORT..=u16::MAX {
+            let port = *next;
+            *next = next.checked_add(1).unwrap_or(FIRST_EPHEMERAL_PORT);
+            if !self.ports.contains_key(&(machine, port)) {
+                return Ok(port);
+            }
+        }
+        Err(io::ErrorKind::AddrInUse.into())
+    }
+
+    /// Listens on an address. The port is filled in.
+    pub(super) fn listen(
+        &mut self,
+        handle: &Handle,
+        mut address: SocketAddr,
+        next_port: &mut u16,
+    ) -> io::Result<(Key, SocketAddr)> {
+        let machine = handle.machine;
+        if machine_at(address.ip(), machine) != Some(machine) {
+            return Err(io::ErrorKind::AddrNotAvailable.into());
+        }
+        if address.port() == 0 {
+            address.set_port(self.free_port(machine, next_port)?);
+        }
+        let port = self.ports.entry((machine, address.port())).or_default();
+        let listeners = &self.listeners;
+        let mut holders = port.listeners.iter().filter_map(|&key| listeners.get(key));
+        if port.occupied || holders.any(|holder| holder.process != handle.process) {
+            return Err(io::ErrorKind::AddrInUse.into());
+        }
+        let key = self.listeners.insert(ListenerState {
+            machine,
+            process: handle.process,
+            node: handle.node,
+            address,
+            backlog: VecDeque::new(),
+            waker: None,
+        });
+        port.listeners.push(key);
+        Ok((key, address))
+    }
+
+    /// The next connection of a listener, with its peer's address.
+    pub(super) fn accept(&mut self, key: Key, waker: &Waker) -> Option<(Key, SocketAddr)> {
+        let listener = self.listeners.get_mut(key)?;
+        while let Some(connection) = listener.backlog.pop_front() {
+            // One whose other end is gone is accepted all the same: reading from it tells.
+            if let Some(connected) = self.connections.get(connection) {
+                return Some((connection, connected.ends[0].address));
+            }
+        }
+        listener.waker = Some(waker.clone());
+        None
+    }
+
+    /// Stops listening. Connections that were not accepted are reset.
+    pub(super) fn drop_listener(&mut self, key: Key, kernel: &mut Kernel) {
+        let Some(listener) = self.listeners.remove(key) else { return };
+        let place = (listener.machine, listener.address.port());
+        if let Some(port) = self.ports.get_mut(&place) {
+            port.listeners.retain(|&other| other != key);
+            if port.listeners.is_empty() && !port.occupied {
+                self.ports.remove(&place);
+            }
+        }
+        if !self.off.contains(&listener.machine) {
+            for connection in listener.backlog {
+                self.close_end(connection, 1, true, kernel);
+            }
+        }
+        kernel.dropped.push(Box::new(listener.waker));
+    }
+
+    pub(super) fn drop_listeners(
+        &mut self,
+        gone: impl Fn(&ListenerState) -> bool,
+        kernel: &mut Kernel,
+    ) {
+        let keys: Vec<Key> =
+            self.listeners.iter().filter(|(_, state)| gone(state)).map(|(key, _)| key).collect();
+        keys.into_iter().for_each(|key| self.drop_listener(key, kernel));
+    }
+
+    pub(super) fn drop_dials(&mut self, gone: impl Fn(&Dial) -> bool, kernel: &mut Kernel) {
+        let keys: Vec<Key> =
+            self.dials.iter().filter(|(_, state)| gone(state)).map(|(key, _)| key).collect();
+        keys.into_iter().for_each(|key| self.drop_dial(key, kernel));
+    }
+
+    /// Begins to connect.
+    pub(super) fn dial(
+        &mut self,
+        handle: &Handle,
+        to: SocketAddr,
+        waker: &Waker,
+        next_port: &mut u16,
+        kernel: &mut Kernel,
+    ) -> io::Result<Key> {
+        let port = self.free_port(handle.machine, next_port)?;
+        let local = if to.ip().is_loopback() { to.ip() } else { address_of(handle.machine) };
+        let key = self.dials.insert(Dial {
+            machine: handle.machine,
+            process: handle.process,
+            node: handle.node,
+            local: SocketAddr::new(local, port),
+            to,
+            waker: Some(waker.clone()),
+            outcome: None,
+            answered: false,
+        });
+        let target = machine_at(to.ip(), handle.machine).unwrap_or(u32::MAX);
+        let delay = latency(handle.machine, target, handle.node, kernel);
+        kernel.after(delay, Event::NetDial { dial: key });
+        Ok(key)
+    }
+
+    /// A connection attempt reaches its machine, or fails to.
+    pub(crate) fn dial_arrives(&mut self, key: Key, machines: &[Machine], kernel: &mut Kernel) {
+        let Some(dial) = self.dials.get(key) else { return };
+        let (from, node, to) = (dial.machine, dial.node, dial.to);
+        let target = machine_at(to.ip(), from)
+            .filter(|&target| machines.get(target as usize).is_some_and(|machine| machine.powered));
+        let blocked = |there: u32| {
+            self.blocked.contains_key(&(from, there)) || self.blocked.contains_key(&(there, from))
+        };
+        let Some(target) = target.filter(|&there| !blocked(there)) else {
+            let patience = CONNECT_TIMEOUT.as_nanos() as u64;
+            let patience = patience + kernel.choose(Site::NetTimeout, node, 1 << 32) * 4;
+            self.answer(key, Err(io::ErrorKind::TimedOut.into()), patience, kernel);
+            kernel.fault(FaultKind::DialTimeout, node, "nobody answers");
+            return;
+        };
+        let delay = latency(target, from, node, kernel);
+        let outcome = match self.pick_listener(target, to, node, kernel) {
+            Some(listener) => Ok(self.establish(key, listener, kernel)),
+            None => {
+                kernel.fault(FaultKind::Refused, node, "connection refused");
+                Err(io::ErrorKind::ConnectionRefused.into())
+            }
+        };
+        self.answer(key, outcome, delay, kernel);
+    }
+
+    fn answer(&mut self, key: Key, outcome: io::Result<Key>, delay: u64, kernel: &mut Kernel) {
+        if let Some(dial) = self.dials.get_mut(key) {
+            dial.outcome = Some(outcome);
+            kernel.after(delay, Event::NetDialed { dial: key });
+        }
+    }
+
+    /// The listener that gets a connection to this address, if any does.
+    fn pick_listener(
+        &self,
+        machine: u32,
+        to: SocketAddr,
+        node: u32,
+        kernel: &mut Kernel,
+    ) -> Option<Key> {
+        let hears = |listener: &ListenerState| {
+            let bound: IpAddr = listener.address.ip();
+            let heard = bound.is_unspecified()
+                || bound == to.ip()
+                || bound.is_loopback() && to.ip().is_loopback();
+            heard && listener.backlog.len() < BACKLOG_CONNECTIONS
+        };
+        let port = self.ports.get(&(machine, to.port()))?;
+        let listeners: Vec<Key> = port
+            .listeners
+            .iter()
+            .copied()
+            .filter(|&key| self.listeners.get(key).is_some_and(hears))
+            .collect();
+        match listeners.len() {
+            0 => None,
+            1 => Some(listeners[0]),
+            count => Some(listeners[kernel.choose(Site::NetAccept, node, count as u64) as usize]),
+        }
+    }
+
+    /// The listening kernel takes a connection.
+    fn establish(&mut self, dial: Key, listener: Key, kernel: &mut Kernel) -> Key {
+        let dial = self.dials.get(dial).expect("it has just arrived");
+        let listener = self.listeners.get_mut(listener).expect("it was just picked");
+        let window = kernel.choose(Site::NetWindow, listener.node, WINDOW_BYTES.len() as u64);
+        let dialled = End::new(dial.machine, dial.process, dial.node, dial.local);
+        let accepted = End::new(listener.machine, listener.process, listener.node, dial.to);
+        let connection = self.connections.insert(Connection::new([dialled, accepted], window));
+        listener.backlog.push_back(connection);
+        kernel.wake(&mut listener.waker);
+        kernel.statistics.connections += 1;
+        connection
+    }
+
+    /// The answer to a connection attempt is back.
+    pub(crate) fn dial_answered(&mut self, key: Key, kernel: &mut Kernel) {
+        if let Some(dial) = self.dials.get_mut(key) {
+            dial.answered = true;
+            kernel.wake(&mut dial.waker);
+        }
+    }
+
+    /// The outcome of a connection attempt, once it is known.
+    pub(super) fn dialled(&mut self, key: Key, waker: &Waker) -> Option<io::Result<Key>> {
+        let dial = self.dials.get_mut(key)?;
+        if !dial.answered {
+            dial.waker.clone_from(&Some(waker.clone()));
+            return None;
+        }
+        self.dials.remove(key)?.outcome
+    }
+
+    /// Nobody waits for a connection attempt any more.
+    pub(super) fn drop_dial(&mut self, key: Key, kernel: &mut Kernel) {
+        let Some(dial) = self.dials.remove(key) else { return };
+        if let Some(Ok(connection)) = dial.outcome
+            && !self.off.contains(&dial.machine)
+        {
+            self.close_end(connection, 0, true, kernel);
+        }
+        kernel.dropped.push(Box::new(dial.waker));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ports_are_free_in_turn() {
+        let mut network = Network::default();
+        network.occupy(0, FIRST_EPHEMERAL_PORT + 1);
+        let mut next = FIRST_EPHEMERAL_PORT;
+        let mut free = || network.free_port(0, &mut next).expect("most are free");
+        assert_eq!((free(), free()), (FIRST_EPHEMERAL_PORT, FIRST_EPHEMERAL_PORT + 2));
+        next = u16::MAX;
+        let mut free = || network.free_port(0, &mut next).expect("most are free");
+        assert_eq!((free(), free()), (u16::MAX, FIRST_EPHEMERAL_PORT));
+    }
+}

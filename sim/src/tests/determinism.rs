@@ -1,0 +1,204 @@
+//! One seed, one run; and a tape repeats it.
+
+use std::path::Path;
+use std::rc::Rc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use woodchuck_io::{
+    Buffer, Disk as _, Durability, Env as _, File as _, Listener as _, Mesh as _, Net as _,
+    OpenMode, Stream as _,
+};
+
+use super::blocks;
+use crate::{ChoiceName, FaultKind, Faults, SimEnv, Site, Tape, World, WorldOptions};
+
+/// A server that writes what it is sent, twice mirrored through the mesh.
+async fn serve(env: SimEnv) {
+    let shard = env.mesh().shard();
+    let path = format!("/data-{shard}");
+    let file = match env.disk().open(Path::new(&path), OpenMode::CreateNew).await {
+        Ok(file) => file,
+        Err(_) => env.disk().open(Path::new(&path), OpenMode::Write).await.expect("there"),
+    };
+    env.disk().sync_directory(Path::new("/")).await.expect("healthy");
+    let echo = env.clone();
+    env.spawn("mesh", async move {
+        loop {
+            let (from, parcel) = echo.mesh().receive().await;
+            let hops: u32 = *parcel.downcast().expect("a number");
+            if hops > 0 {
+                echo.mesh().send(from, Box::new(hops - 1)).await;
+            }
+        }
+    })
+    .detach();
+    let listener = env.net().listen("0.0.0.0:9".parse().expect("an address")).await.expect("free");
+    loop {
+        let Ok((stream, _)) = listener.accept().await else { continue };
+        let (inner, file, mut random) = (env.clone(), file.clone(), env.random("writes"));
+        let delay = Duration::from_micros(random.below(100));
+        env.spawn("connection", async move {
+            loop {
+                let (result, bytes) = stream.read(BytesMut::with_capacity(64)).await;
+                if result.is_err() || bytes.is_empty() {
+                    return;
+                }
+                let offset = random.below(16) * 4096;
+                let durability =
+                    if bytes[0] & 1 == 0 { Durability::Durable } else { Durability::Volatile };
+                let (_, buffer) = file.write_at(blocks(1, bytes[0]), offset, durability).await;
+                drop(buffer);
+                let next = (shard + 1) % inner.mesh().shards();
+                inner.mesh().send(next, Box::new(3_u32)).await;
+                let (_, _) = file.read_at(Buffer::with_capacity(65536), 0).await;
+                let (one, two) = (Path::new("/data-1"), Path::new("/moved"));
+                let (from, to) = if bytes[0] & 2 == 0 { (one, two) } else { (two, one) };
+                drop(inner.disk().rename(from, to).await);
+                if stream.write(vec![bytes.freeze()]).await.is_err() {
+                    return;
+                }
+            }
+        })
+        .detach();
+        env.sleep(delay).await;
+    }
+}
+
+async fn ask(env: SimEnv, server: std::net::IpAddr) {
+    loop {
+        let Ok(stream) = env.net().connect((server, 9).into()).await else {
+            env.sleep(Duration::from_millis(1)).await;
+            continue;
+        };
+        for byte in 0..20_u8 {
+            if stream.write(vec![Bytes::from(vec![byte; 100])]).await.is_err() {
+                break;
+            }
+            let (result, _) = stream.read(BytesMut::with_capacity(1000)).await;
+            if !matches!(result, Ok(1..)) {
+                break;
+            }
+        }
+    }
+}
+
+/// A busy life with every kind of crash.
+fn live(world: &World) -> u64 {
+    let (server, client) = (world.machine("server"), world.machine("client"));
+    let address = world.address(server);
+    world.start(client, 2, move |env| ask(env, address));
+    for round in 0..4 {
+        world.start(server, 3, serve);
+        world.run_for(Duration::from_millis(5 + world.choose(Site::Plan, 0, 5)));
+        match world.choose(Site::Plan, 1, 3).max(round % 3) {
+            0 => world.kill(server),
+            1 => world.crash_os(server),
+            _ => world.power_cut(server),
+        }
+        world.run_for(Duration::from_millis(3));
+    }
+    world.trace_hash()
+}
+
+#[test]
+fn one_seed_gives_one_run() {
+    let mut hashes = Vec::new();
+    for seed in 0..50 {
+        let options = || WorldOptions { faults: Faults::swarm(seed), ..WorldOptions::new(seed) };
+        let hash = live(&World::with_options(options()));
+        assert_eq!(hash, live(&World::with_options(options())), "seed {seed} diverged");
+        hashes.push(hash);
+    }
+    hashes.sort_unstable();
+    hashes.dedup();
+    assert_eq!(hashes.len(), 50, "different seeds live different lives");
+}
+
+#[test]
+fn a_tape_repeats_its_run() {
+    for seed in 0..10 {
+        let first = World::new(seed);
+        let hash = live(&first);
+        let text = first.tape().to_string();
+        let tape: Tape = text.parse().expect("what was printed can be parsed");
+        let second = World::replay(tape.clone());
+        assert_eq!(live(&second), hash, "the tape of seed {seed} replays something else");
+        assert_eq!(second.tape(), tape);
+        assert_eq!(second.statistics(), first.statistics());
+    }
+}
+
+#[test]
+fn any_part_of_a_tape_can_be_played() {
+    let first = World::new(3);
+    live(&first);
+    let full = first.tape();
+    for stride in [2, 7, 1_000_000] {
+        let mut tape = full.clone();
+        let mut index = 0;
+        tape.retain(|_, _| {
+            index += 1;
+            index % stride == 0
+        });
+        tape.set(ChoiceName { site: Site::Workload, node: 9, count: 99 }, 5);
+        let hash = live(&World::replay(tape.clone()));
+        assert_eq!(live(&World::replay(tape)), hash);
+    }
+}
+
+#[test]
+fn random_streams_depend_on_name_count_shard_and_start() {
+    let draws = |seed| {
+        let world = World::new(seed);
+        let machine = world.machine("m");
+        let drawn = Rc::new(std::cell::RefCell::new(Vec::new()));
+        for _ in 0..2 {
+            let drawn = Rc::clone(&drawn);
+            world.start(machine, 2, move |env| {
+                let drawn = Rc::clone(&drawn);
+                async move {
+                    for name in ["a", "b", "a"] {
+                        drawn.borrow_mut().push(env.random(name).next_u64());
+                    }
+                }
+            });
+            world.run_to_idle();
+        }
+        drawn.take()
+    };
+    let mut first = draws(1);
+    assert_eq!(first, draws(1));
+    first.extend(draws(2));
+    first.sort_unstable();
+    first.dedup();
+    assert_eq!(first.len(), 24, "every stream is another");
+}
+
+#[test]
+fn every_kind_of_fault_changes_some_outcome() {
+    let mut effects = [0; FaultKind::COUNT];
+    for seed in 0..60 {
+        let faults = Faults {
+            disk_read_error: 1000,
+            disk_write_error: 1000,
+            disk_short_read: 100_000,
+            net_reset: 1000,
+            poll_stall: 5000,
+            ..Faults::default()
+        };
+        let world = World::with_options(WorldOptions { faults, ..WorldOptions::new(seed) });
+        live(&world);
+        world.power_cut(world.machine("server"));
+        world.run_for(Duration::from_secs(60));
+        let statistics = world.statistics();
+        for (effect, kind) in effects.iter_mut().zip(FaultKind::ALL) {
+            *effect += statistics.faults(kind);
+        }
+    }
+    // These need a test of their own, and have it.
+    let elsewhere = [FaultKind::AskedError, FaultKind::StorageFull, FaultKind::FullWindow];
+    for (effect, kind) in effects.iter().zip(FaultKind::ALL) {
+        assert!(*effect > 0 || elsewhere.contains(&kind), "{kind:?} never changed an outcome");
+    }
+}

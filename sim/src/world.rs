@@ -1,0 +1,383 @@
+//! The world as a test sees it.
+
+use std::future::Future;
+use std::net::IpAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
+use std::time::Duration;
+
+use woodchuck_io::Program;
+
+use crate::choice::Chooser;
+use crate::disk::{Crash, DiskInspector};
+use crate::env::SimEnv;
+use crate::event::EventKind;
+use crate::failure::Failure;
+use crate::faults::Faults;
+use crate::kernel::{Kernel, node_of};
+use crate::limits::{IDLE_WITHIN, LIVELOCK_POLLS, MACHINES};
+use crate::machine::{Machine, MachineId, Main};
+use crate::run::{Core, Shared, Step};
+use crate::schedule::Policy;
+use crate::site::Site;
+use crate::statistics::Statistics;
+use crate::tape::Tape;
+
+/// How a world is made.
+#[derive(Clone, Debug)]
+pub struct WorldOptions {
+    /// From which everything follows. With a tape: that of the tape.
+    pub seed: u64,
+    /// How often what goes wrong.
+    pub faults: Faults,
+    /// How ready tasks are picked; drawn from the seed if not given.
+    pub policy: Option<Policy>,
+    /// Replays these choices instead of drawing them.
+    pub tape: Option<Tape>,
+    /// Whether choices are kept for [`World::tape`], at eight bytes each. A long campaign does
+    /// without, and runs a seed that failed once more with it.
+    pub record: bool,
+    /// Polls with nothing else happening that count as a livelock.
+    pub livelock_polls: u64,
+}
+
+impl WorldOptions {
+    /// The usual faults and a policy drawn from the seed.
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
+        Self {
+            seed,
+            faults: Faults::default(),
+            policy: None,
+            tape: None,
+            record: true,
+            livelock_polls: LIVELOCK_POLLS,
+        }
+    }
+}
+
+/// A simulated world. Clones are the same world; it ends with the last of them, and everything
+/// that runs in it is dropped. So nothing that runs in a world may hold it.
+#[derive(Clone)]
+pub struct World {
+    owner: Rc<Owner>,
+}
+
+/// Ends the world when dropped: its tasks hold the world, and it holds them.
+struct Owner {
+    shared: Rc<Shared>,
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        let locals = self.shared.with(|core| {
+            core.kernel.events.retain(|_| false);
+            let keys = core.shards.keys();
+            let slots = keys.into_iter().filter_map(|key| core.shards.remove(key));
+            slots.map(|slot| slot.local).collect::<Vec<_>>()
+        });
+        locals.iter().for_each(|local| local.alive.set(false));
+        for local in &locals {
+            // A destructor may panic because of what failed before. That must not hide the first
+            // failure, nor abort the test while it unwinds.
+            let outcome = catch_unwind(AssertUnwindSafe(|| local.erase()));
+            if let (Err(panic), false) = (outcome, std::thread::panicking()) {
+                std::panic::resume_unwind(panic);
+            }
+        }
+    }
+}
+
+impl World {
+    /// A world with the usual faults.
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
+        Self::with_options(WorldOptions::new(seed))
+    }
+
+    /// A world that repeats the choices of a tape, under the usual faults.
+    #[must_use]
+    pub fn replay(tape: Tape) -> Self {
+        Self::with_options(WorldOptions { tape: Some(tape), ..WorldOptions::new(0) })
+    }
+
+    /// A world made to order.
+    #[must_use]
+    pub fn with_options(options: WorldOptions) -> Self {
+        let WorldOptions { seed, faults, policy, tape, record, livelock_polls } = options;
+        let seed = tape.as_ref().map_or(seed, Tape::seed);
+        let mut kernel = Kernel::new(seed, faults, Chooser::new(seed, tape.as_ref(), record));
+        let drawn = Policy::numbered(kernel.choose(Site::Policy, 0, Policy::COUNT));
+        let core = Core::new(seed, kernel, policy.unwrap_or(drawn), livelock_polls);
+        let shared =
+            Shared { seed, core: core.into(), ended: Vec::new().into(), doomed: Vec::new().into() };
+        Self { owner: Rc::new(Owner { shared: Rc::new(shared) }) }
+    }
+
+    fn shared(&self) -> &Rc<Shared> {
+        &self.owner.shared
+    }
+
+    /// The machine with this name; it is made when first named, switched on and with an empty
+    /// disk.
+    pub fn machine(&self, name: &str) -> MachineId {
+        self.shared().with(|core| {
+            let known = core.machines.iter().position(|machine| machine.name == name);
+            let index = known.unwrap_or_else(|| {
+                let index = core.machines.len();
+                assert!(index < MACHINES, "a world has at most {MACHINES} machines");
+                core.machines.push(Machine::new(name, index as u32, &mut core.kernel));
+                index
+            });
+            MachineId(index as u32)
+        })
+    }
+
+    /// The machine's address: 10.0.0.1 for the first, and so on. Processes on it reach each other
+    /// through 127.0.0.1 as well.
+    #[must_use]
+    pub fn address(&self, machine: MachineId) -> IpAddr {
+        crate::net::address_of(machine.0)
+    }
+
+    /// Starts a process. `main` is called once for each shard, as a task named "main"; when all of
+    /// them have returned, the process has exited. A machine that is off is switched on.
+    ///
+    /// # Panics
+    /// If the machine runs a process already.
+    pub fn start<M, F>(&self, machine: MachineId, shards: usize, main: M)
+    where
+        M: Fn(SimEnv) -> F + 'static,
+        F: Future<Output = ()> + 'static,
+    {
+        let main: Main = Rc::new(move |env| Box::pin(main(env)));
+        self.shared().start(machine, shards, &main);
+    }
+
+    /// Starts a process that runs `program`. `on_exit` is told what each shard returned.
+    ///
+    /// # Panics
+    /// If the machine runs a process already.
+    pub fn start_program<P: Program>(
+        &self,
+        machine: MachineId,
+        shards: usize,
+        program: P,
+        on_exit: impl Fn(usize, P::Output) + 'static,
+    ) {
+        let on_exit = Rc::new(on_exit);
+        self.start(machine, shards, move |env| {
+            let (program, on_exit) = (program.clone(), Rc::clone(&on_exit));
+            async move {
+                let shard = woodchuck_io::Mesh::shard(woodchuck_io::Env::mesh(&env));
+                on_exit(shard, program.run(env).await);
+            }
+        });
+    }
+
+    /// Asks the machine's process to stop: its [`stopping`](woodchuck_io::Env::stopping)
+    /// completes.
+    pub fn stop(&self, machine: MachineId) {
+        let stop = self.shared().with(|core| {
+            core.kernel.record(EventKind::Control, node_of(machine.0, 0), 0, "stop");
+            let process = core.machines[machine.0 as usize].process.as_ref();
+            process.map(|process| Rc::clone(&process.stop))
+        });
+        if let Some(stop) = stop {
+            stop.asked.set(true);
+            stop.signal.notify(usize::MAX);
+        }
+    }
+
+    /// Kills the machine's process, if it runs one: it is erased. Disk operations in flight happen
+    /// or do not, block by block; all that completed stays.
+    pub fn kill(&self, machine: MachineId) {
+        self.shared().crash(machine, Crash::Process);
+    }
+
+    /// Crashes the machine's operating system. The process is erased, unsynced blocks, names and
+    /// lengths may be lost, and the machine is off until [`start`](Self::start).
+    pub fn crash_os(&self, machine: MachineId) {
+        self.shared().crash(machine, Crash::OperatingSystem);
+    }
+
+    /// Cuts the machine's power: as [`crash_os`](Self::crash_os), but sector by sector and torn.
+    pub fn power_cut(&self, machine: MachineId) {
+        self.shared().crash(machine, Crash::Power);
+    }
+
+    /// Whether the machine runs a process.
+    #[must_use]
+    pub fn is_running(&self, machine: MachineId) -> bool {
+        self.shared().with(|core| core.machines[machine.0 as usize].process.is_some())
+    }
+
+    /// Holds back all packets from one machine to another until [`heal`](Self::heal): nothing is
+    /// lost, as a transport that retransmits makes of a broken link.
+    pub fn block(&self, from: MachineId, to: MachineId) {
+        self.shared().with(|core| core.network.block(from.0, to.0));
+    }
+
+    /// Lets packets pass again from one machine to another.
+    pub fn heal(&self, from: MachineId, to: MachineId) {
+        self.shared().with(|core| core.network.heal(from.0, to.0, &mut core.kernel));
+    }
+
+    /// Moves the machine's wall clock by so many milliseconds.
+    pub fn jump_wall(&self, machine: MachineId, milliseconds: i64) {
+        self.shared().with(|core| core.machines[machine.0 as usize].clock.jump(milliseconds));
+    }
+
+    /// Takes a port of a machine, as a process that is not simulated would: listening on it fails
+    /// with `AddrInUse`.
+    pub fn occupy_port(&self, machine: MachineId, port: u16) {
+        self.shared().with(|core| core.network.occupy(machine.0, port));
+    }
+
+    /// The machine's disk, to look into and to damage.
+    #[must_use]
+    pub fn disk(&self, machine: MachineId) -> DiskInspector {
+        DiskInspector::new(Rc::clone(self.shared()), machine.0)
+    }
+
+    /// Lets time pass.
+    ///
+    /// # Panics
+    /// With the text of the [`Failure`], if the world fails.
+    pub fn run_for(&self, duration: Duration) {
+        raise(self.try_run_for(duration));
+    }
+
+    /// Lets time pass until `condition` holds, which is looked at after everything that happens,
+    /// but at most for `limit`. Returns whether it holds.
+    ///
+    /// # Panics
+    /// With the text of the [`Failure`], if the world fails, or if nothing can ever happen again.
+    pub fn run_until(&self, condition: impl FnMut() -> bool, limit: Duration) -> bool {
+        raise(self.try_run_until(condition, limit))
+    }
+
+    /// Lets time pass until nothing is left to happen.
+    ///
+    /// # Panics
+    /// With the text of the [`Failure`], if the world fails, or if it has not come to rest
+    /// within [`IDLE_WITHIN`].
+    pub fn run_to_idle(&self) {
+        raise(self.try_run_to_idle());
+    }
+
+    /// As [`run_for`](Self::run_for), with the failure returned.
+    ///
+    /// # Errors
+    /// If the world fails. A failed world stays failed.
+    pub fn try_run_for(&self, duration: Duration) -> Result<(), Failure> {
+        let end = self.deadline(duration);
+        while self.shared().step(end)? == Step::Ran {}
+        self.shared().with(|core| core.kernel.now = end);
+        Ok(())
+    }
+
+    /// As [`run_until`](Self::run_until), with the failure returned.
+    ///
+    /// # Errors
+    /// If the world fails, or if nothing can ever happen again and `condition` does not hold.
+    pub fn try_run_until(
+        &self,
+        mut condition: impl FnMut() -> bool,
+        limit: Duration,
+    ) -> Result<bool, Failure> {
+        let end = self.deadline(limit);
+        loop {
+            if condition() {
+                return Ok(true);
+            }
+            match self.shared().step(end)? {
+                Step::Ran => {}
+                Step::Idle => return Err(self.shared().deadlock()),
+                Step::Later => {
+                    self.shared().with(|core| core.kernel.now = end);
+                    return Ok(false);
+                }
+            }
+        }
+    }
+
+    /// As [`run_to_idle`](Self::run_to_idle), with the failure returned.
+    ///
+    /// # Errors
+    /// If the world fails.
+    pub fn try_run_to_idle(&self) -> Result<(), Failure> {
+        let end = self.deadline(IDLE_WITHIN);
+        loop {
+            match self.shared().step(end)? {
+                Step::Ran => {}
+                Step::Idle => return Ok(()),
+                Step::Later => return Err(self.shared().livelock()),
+            }
+        }
+    }
+
+    /// World time `duration` from now.
+    fn deadline(&self, duration: Duration) -> u64 {
+        let nanos = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+        self.shared().with(|core| core.kernel.now.saturating_add(nanos))
+    }
+
+    /// Time since the world began.
+    #[must_use]
+    pub fn now(&self) -> Duration {
+        self.shared().with(|core| core.kernel.elapsed())
+    }
+
+    /// The world's seed.
+    #[must_use]
+    pub fn seed(&self) -> u64 {
+        self.shared().seed
+    }
+
+    /// A number below `range`, for plans and workloads. 0 should be the harmless one. `node` tells
+    /// several who choose at one site apart.
+    pub fn choose(&self, site: Site, node: u32, range: u64) -> u64 {
+        self.shared().with(|core| core.kernel.choose(site, node, range))
+    }
+
+    /// A hash over all that has happened. Equal in two runs of one seed.
+    #[must_use]
+    pub fn trace_hash(&self) -> u64 {
+        self.shared().with(|core| core.kernel.trace.hash())
+    }
+
+    /// The latest `lines` things that happened, as text.
+    #[must_use]
+    pub fn trace(&self, lines: usize) -> String {
+        self.shared().with(|core| {
+            let machines = &core.machines;
+            core.kernel.trace.text(lines, |machine| {
+                machines.get(machine as usize).map_or("?", |machine| &machine.name).to_owned()
+            })
+        })
+    }
+
+    /// The choices so far that were not 0. A world that is given them does the same again.
+    ///
+    /// # Panics
+    /// If the world was told not to [`record`](WorldOptions::record) them.
+    #[must_use]
+    pub fn tape(&self) -> Tape {
+        self.shared().with(|core| core.kernel.chooser.tape(self.seed()))
+    }
+
+    /// What the world did so far.
+    #[must_use]
+    pub fn statistics(&self) -> Statistics {
+        self.shared().with(|core| {
+            let choices = core.kernel.chooser.made();
+            Statistics { choices, ..core.kernel.statistics.clone() }
+        })
+    }
+}
+
+/// Panics with the failure's text.
+fn raise<T>(outcome: Result<T, Failure>) -> T {
+    outcome.unwrap_or_else(|failure| panic!("{failure}"))
+}
