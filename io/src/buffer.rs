@@ -13,10 +13,20 @@ use std::alloc::Layout;
 use std::fmt;
 use std::ptr::NonNull;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crossbeam::queue::SegQueue;
 
 use crate::limits::{BLOCK_BYTES, BUFFER_BYTES, CHUNK_BYTES, POOLED_BUFFER_BYTES};
+
+/// Whether fresh memory is marked for huge pages.
+static HUGE_PAGES: AtomicBool = AtomicBool::new(true);
+
+/// Says whether memory that is mapped from now on is marked for huge pages, as it is unless this
+/// is called. Memory that is pooled already stays as it is. For measuring what they are worth.
+pub fn use_huge_pages(wanted: bool) {
+    HUGE_PAGES.store(wanted, Ordering::Relaxed);
+}
 
 /// An owned buffer: aligned to a block, its capacity a multiple of a block.
 pub struct Buffer {
@@ -250,11 +260,13 @@ fn allocate(layout: Layout) -> NonNull<u8> {
     // SAFETY: `layout` has a size above zero.
     let start = unsafe { std::alloc::alloc(layout) };
     let Some(start) = NonNull::new(start) else { std::alloc::handle_alloc_error(layout) };
+    let huge = HUGE_PAGES.load(Ordering::Relaxed);
+    let advice = if huge { libc::MADV_HUGEPAGE } else { libc::MADV_NOHUGEPAGE };
     // SAFETY:
     // 1. The range is exactly the allocation.
     // 2. The advice changes how it is paged, never what it holds. A kernel without huge pages
     //    refuses it, which costs speed only, so the result is not looked at.
-    unsafe { libc::madvise(start.as_ptr().cast(), layout.size(), libc::MADV_HUGEPAGE) };
+    unsafe { libc::madvise(start.as_ptr().cast(), layout.size(), advice) };
     start
 }
 

@@ -6,7 +6,7 @@
 //! ring a core) and `posix` (ordinary system calls, for places where io_uring is refused).
 //!
 //! **How data flows.** A shard is a [`Program`]: an async function generic over `Env`. In
-//! production [`runtime::run`] starts one pinned thread a shard and hands each an `Env`; in tests
+//! production [`runtime::Runtime::start`] starts one pinned thread a shard and hands each an `Env`; in tests
 //! the simulator does the same with virtual machines on one thread. Everything a shard reads,
 //! writes, waits for or draws at random goes down through its `Env` and comes back as a future's
 //! output. Nothing calls upwards.
@@ -19,8 +19,12 @@ pub mod buffer;
 mod env;
 pub mod executor;
 pub mod limits;
+mod native;
+mod posix;
 mod random;
+pub mod runtime;
 mod time;
+mod uring;
 
 pub use buffer::Buffer;
 pub use env::{

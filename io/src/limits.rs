@@ -22,3 +22,33 @@ pub const MAILBOX_PARCELS: usize = 1024;
 const _: () = assert!(BLOCK_BYTES.is_power_of_two(), "offsets are masked with it");
 const _: () = assert!(CHUNK_BYTES.is_multiple_of(BLOCK_BYTES), "chunks are cut into blocks");
 const _: () = assert!(POOLED_BUFFER_BYTES <= CHUNK_BYTES, "a pooled buffer comes from one chunk");
+
+/// Shards one process can have: their mailboxes grow with the square of their number.
+pub const SHARDS: usize = 256;
+
+/// Tasks a shard polls before it looks at its completions, timers and mail again.
+pub const TASKS_PER_TURN: usize = 256;
+
+/// How long an idle shard polls before it sleeps, in microseconds. Waking a sleeping core costs
+/// about 20 us each way, and a durable write of one block is done after about 60.
+pub const IDLE_SPIN_US: u64 = 50;
+
+/// Entries of a ring's submission queue. More operations than that wait in memory for room.
+pub const RING_SUBMISSIONS: u32 = 512;
+
+/// Entries of a ring's completion queue. What does not fit is kept by the kernel (NODROP).
+pub const RING_COMPLETIONS: u32 = 4096;
+
+/// Threads that do a shard's blocking file calls where there is no ring. Four is where durable
+/// writes in flight stop paying.
+pub const HELPER_THREADS: usize = 4;
+
+/// Connections that may wait to be accepted; the kernel cuts it to `net.core.somaxconn`.
+pub const LISTEN_BACKLOG: i32 = 4096;
+
+/// Segments handed to the kernel in one send: its own limit, `IOV_MAX`.
+pub const SEND_SEGMENTS: usize = 1024;
+
+const _: () = assert!(RING_SUBMISSIONS.is_power_of_two(), "the kernel rounds it up otherwise");
+const _: () = assert!(RING_COMPLETIONS >= 2 * RING_SUBMISSIONS, "an operation and its cancel");
+const _: () = assert!(BUFFER_BYTES <= 0x7fff_f000, "the kernel cuts longer transfers short");

@@ -1,0 +1,382 @@
+//! One shard of a production backend: its tasks, timers and operations, and the loop that serves
+//! them.
+//!
+//! # A turn of the loop
+//! 1. Poll the tasks that are ready, a bounded number of them.
+//! 2. Look at what other threads announced (mail, room, the wish to stop) and at the timers.
+//! 3. Hand new requests to the driver and take its completions.
+//! 4. If nothing is ready: poll for a little while, then sleep in the driver.
+//!
+//! # Never starve the kernel
+//! On many devices the kernel completes a durable write in a worker thread that is bound to the
+//! CPU which issued it. A loop that polls without ever giving up that CPU keeps the worker waiting
+//! for its scheduling slice: a durable write of 60 us then takes 4 ms. So whenever writes or
+//! flushes are in flight, a turn that does not sleep ends with `sched_yield`, and so does every
+//! round of the idle polling, where it costs nothing. Busy turns without them do not yield.
+//!
+//! # The end
+//! When the main task is done, or panicked, all tasks are dropped, every operation in flight is
+//! cancelled, and the loop goes on until the driver has reported the last of them. Only then is
+//! any memory released. If the driver itself fails, the memory is leaked.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use super::calls;
+use super::doorbell::Doorbell;
+use super::driver::{Completion, Driver, Key, Wait};
+use super::mesh::MeshEnd;
+use super::process::Process;
+use super::slab::{Slab, Slot, State};
+use super::timers::Timers;
+use super::work::{Progress, Work};
+use crate::executor::Executor;
+use crate::limits::{IDLE_SPIN_US, TASKS_PER_TURN};
+
+/// One shard.
+pub(crate) struct Core<D> {
+    pub(crate) executor: Executor,
+    pub(crate) timers: Rc<Timers>,
+    pub(crate) mesh: MeshEnd,
+    pub(crate) process: Arc<Process>,
+    pub(crate) shard: usize,
+    doorbell: Arc<Doorbell>,
+    driver: RefCell<D>,
+    operations: RefCell<Slab>,
+    /// Completions of the current turn; kept for its memory.
+    completions: RefCell<Vec<Completion>>,
+    /// Writes and flushes in flight.
+    disk_operations: Cell<usize>,
+    /// The tasks that wait for the process to stop.
+    stop_waiters: RefCell<BTreeMap<u64, Waker>>,
+    next_stop_waiter: Cell<u64>,
+}
+
+impl<D: Driver> Core<D> {
+    pub(crate) fn new(process: Arc<Process>, shard: usize, driver: D) -> Rc<Self> {
+        let doorbell = Arc::clone(&process.doorbells[shard]);
+        let ringer = Arc::clone(&doorbell);
+        Rc::new(Self {
+            executor: Executor::new(move || ringer.ring()),
+            timers: Rc::new(Timers::new(process.start)),
+            mesh: MeshEnd::new(Arc::clone(&process), shard),
+            process,
+            shard,
+            doorbell,
+            driver: RefCell::new(driver),
+            operations: RefCell::default(),
+            completions: RefCell::default(),
+            disk_operations: Cell::new(0),
+            stop_waiters: RefCell::default(),
+            next_stop_waiter: Cell::new(0),
+        })
+    }
+
+    /// Runs the shard until `main` is done.
+    pub(crate) fn run<T: 'static>(&self, main: impl Future<Output = T> + 'static) -> T {
+        let mut main = self.executor.spawn(main);
+        loop {
+            self.executor.run_ready(TASKS_PER_TURN);
+            // Before anything that may sleep: nothing would wake a shard whose main task is done.
+            if main.is_finished() {
+                break;
+            }
+            self.turn();
+        }
+        match Pin::new(&mut main).poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(output) => output,
+            Poll::Pending => unreachable!("a finished task is ready"),
+        }
+    }
+
+    /// What follows the tasks' turn.
+    fn turn(&self) {
+        self.look_around();
+        self.poll_driver(Wait::No);
+        if self.executor.ready() == 0 {
+            self.idle();
+        } else if self.disk_operations.get() > 0 {
+            calls::yield_cpu();
+        }
+    }
+
+    /// Turns news from other threads, and the passing of time, into ready tasks.
+    fn look_around(&self) {
+        self.mesh.turn();
+        self.timers.fire();
+        if self.process.is_stopping() {
+            let waiters = std::mem::take(&mut *self.stop_waiters.borrow_mut());
+            waiters.into_values().for_each(Waker::wake);
+        }
+    }
+
+    /// Waits until there may be something to do.
+    fn idle(&self) {
+        let begun = Instant::now();
+        loop {
+            calls::yield_cpu();
+            self.poll_driver(Wait::No);
+            self.look_around();
+            if self.executor.ready() > 0 {
+                return;
+            }
+            if begun.elapsed() >= Duration::from_micros(IDLE_SPIN_US) {
+                break;
+            }
+        }
+        self.doorbell.begin_sleep();
+        let stop_waits = self.process.is_stopping() && !self.stop_waiters.borrow().is_empty();
+        if self.executor.ready() == 0 && !self.doorbell.has_news() && !stop_waits {
+            let now = self.timers.now();
+            let longest = self.timers.next_deadline().map(|deadline| deadline.since(now));
+            self.poll_driver(Wait::AtMost(longest));
+        }
+        self.doorbell.end_sleep();
+        self.look_around();
+    }
+
+    /// Hands requests to the driver and its completions to the operations.
+    ///
+    /// # Panics
+    /// If the driver fails, which ends the shard: nothing can be read, written or waited for.
+    fn poll_driver(&self, wait: Wait) {
+        if let Err(error) = self.try_poll_driver(wait) {
+            panic!("shard {} cannot reach the kernel: {error}", self.shard);
+        }
+    }
+
+    fn try_poll_driver(&self, wait: Wait) -> io::Result<()> {
+        let mut completions = std::mem::take(&mut *self.completions.borrow_mut());
+        let polled = self.driver.borrow_mut().poll(wait, &mut completions);
+        for completion in completions.drain(..) {
+            self.complete(completion);
+        }
+        *self.completions.borrow_mut() = completions;
+        polled
+    }
+
+    /// Starts an operation for the task that `waker` wakes.
+    fn start(&self, mut work: Work, waker: Waker) -> Key {
+        if work.is_disk() {
+            self.disk_operations.set(self.disk_operations.get() + 1);
+        }
+        let request = work.request();
+        let key = self.operations.borrow_mut().insert(Slot { work, state: State::Waiting(waker) });
+        // SAFETY:
+        // 1. The addresses are owned by the work, which is in its slot, and the slab keeps it
+        //    there until `complete` has seen the completion.
+        // 2. So is the descriptor.
+        // 3. The slab never has two operations with one key.
+        unsafe { self.driver.borrow_mut().submit(key, request) };
+        key
+    }
+
+    /// Takes an operation one step on.
+    fn complete(&self, completion: Completion) {
+        let Completion { key, result } = completion;
+        let mut operations = self.operations.borrow_mut();
+        let slot = operations.get(key);
+        let progress = slot.work.advance(result);
+        match (progress, &slot.state) {
+            (Progress::Again, State::Waiting(_)) => {
+                let request = slot.work.request();
+                drop(operations);
+                // SAFETY: as in `start`; the former request with this key has completed.
+                unsafe { self.driver.borrow_mut().submit(key, request) };
+            }
+            (Progress::Done(result), State::Waiting(_)) => {
+                self.forget_disk(slot);
+                let state = std::mem::replace(&mut slot.state, State::Done(result));
+                drop(operations);
+                if let State::Waiting(waker) = state {
+                    waker.wake();
+                }
+            }
+            (progress, State::Orphaned) => {
+                let result = match progress {
+                    Progress::Done(result) => result,
+                    Progress::Again => -libc::ECANCELED,
+                };
+                self.forget_disk(slot);
+                slot.state = State::Done(result);
+                let slot = operations.remove(key);
+                // The borrow ends first: what is dropped or woken here may start operations.
+                drop(operations);
+                slot.work.bury(result);
+            }
+            (_, State::Done(_)) => unreachable!("two completions of one request"),
+        }
+    }
+
+    fn forget_disk(&self, slot: &Slot) {
+        if slot.work.is_disk() {
+            self.disk_operations.set(self.disk_operations.get() - 1);
+        }
+    }
+
+    /// The result of an operation if it is done, which ends it.
+    fn take(&self, key: Key, waker: &Waker) -> Option<(i32, Work)> {
+        let mut operations = self.operations.borrow_mut();
+        match &mut operations.get(key).state {
+            State::Waiting(waiting) => {
+                let replaced = std::mem::replace(waiting, waker.clone());
+                drop(operations);
+                drop(replaced);
+                None
+            }
+            State::Done(result) => {
+                let result = *result;
+                Some((result, operations.remove(key).work))
+            }
+            State::Orphaned => unreachable!("an orphan's future is gone"),
+        }
+    }
+
+    /// The future of an operation is gone: cancels it, and leaves all it owns in its slot until
+    /// the driver is done with it.
+    fn orphan(&self, key: Key) {
+        let mut operations = self.operations.borrow_mut();
+        let slot = operations.get(key);
+        match slot.state {
+            State::Waiting(_) => {
+                slot.work.orphan();
+                let state = std::mem::replace(&mut slot.state, State::Orphaned);
+                drop(operations);
+                self.driver.borrow_mut().cancel(key);
+                drop(state);
+            }
+            State::Done(result) => {
+                let slot = operations.remove(key);
+                drop(operations);
+                slot.work.bury(result);
+            }
+            State::Orphaned => unreachable!("a future is dropped once"),
+        }
+    }
+
+    /// Waits for the process to be asked to stop.
+    pub(crate) fn stopping(self: &Rc<Self>) -> Stopping<D> {
+        Stopping { core: Rc::clone(self), number: None }
+    }
+
+    /// Cancels everything in flight and waits until the driver has let go of it. The tasks have
+    /// been erased before.
+    pub(crate) fn drain(&self) -> io::Result<()> {
+        let keys = self.operations.borrow().keys();
+        for key in keys {
+            let waiting = matches!(self.operations.borrow_mut().get(key).state, State::Waiting(_));
+            // An operation whose future was leaked rather than dropped; the others are orphans.
+            if waiting {
+                self.orphan(key);
+            }
+        }
+        while self.in_flight() > 0 {
+            self.doorbell.begin_sleep();
+            self.try_poll_driver(Wait::AtMost(None))?;
+            self.doorbell.end_sleep();
+        }
+        self.driver.borrow_mut().finish()
+    }
+
+    /// Operations that the driver still has.
+    fn in_flight(&self) -> usize {
+        let mut operations = self.operations.borrow_mut();
+        let keys = operations.keys();
+        let done = |key: &&Key| matches!(operations.get(**key).state, State::Done(_));
+        keys.len() - keys.iter().filter(done).count()
+    }
+}
+
+/// An operation from its start to its end; gives its result and what it owned.
+pub(crate) struct Operate<D: Driver> {
+    core: Rc<Core<D>>,
+    stage: Stage,
+}
+
+enum Stage {
+    New(Work),
+    InFlight(Key),
+    Over,
+}
+
+impl<D: Driver> Operate<D> {
+    /// Nothing happens before the first poll.
+    pub(crate) fn new(core: &Rc<Core<D>>, work: Work) -> Self {
+        Self { core: Rc::clone(core), stage: Stage::New(work) }
+    }
+}
+
+// Nothing in it is pinned: what the kernel sees is on the heap.
+impl<D: Driver> Unpin for Operate<D> {}
+
+impl<D: Driver> Future for Operate<D> {
+    type Output = (i32, Work);
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        match std::mem::replace(&mut self.stage, Stage::Over) {
+            Stage::New(work) => {
+                let key = self.core.start(work, context.waker().clone());
+                self.stage = Stage::InFlight(key);
+                Poll::Pending
+            }
+            Stage::InFlight(key) => match self.core.take(key, context.waker()) {
+                Some(ended) => Poll::Ready(ended),
+                None => {
+                    self.stage = Stage::InFlight(key);
+                    Poll::Pending
+                }
+            },
+            Stage::Over => panic!("an operation was polled after its end"),
+        }
+    }
+}
+
+impl<D: Driver> Drop for Operate<D> {
+    fn drop(&mut self) {
+        if let Stage::InFlight(key) = self.stage {
+            self.core.orphan(key);
+        }
+    }
+}
+
+/// Completes when the process was asked to stop.
+pub(crate) struct Stopping<D: Driver> {
+    core: Rc<Core<D>>,
+    number: Option<u64>,
+}
+
+impl<D: Driver> Future for Stopping<D> {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        if self.core.process.is_stopping() {
+            return Poll::Ready(());
+        }
+        let number = self.number.unwrap_or_else(|| {
+            let number = self.core.next_stop_waiter.get();
+            self.core.next_stop_waiter.set(number + 1);
+            number
+        });
+        self.number = Some(number);
+        let waker = context.waker().clone();
+        let replaced = self.core.stop_waiters.borrow_mut().insert(number, waker);
+        drop(replaced);
+        Poll::Pending
+    }
+}
+
+impl<D: Driver> Drop for Stopping<D> {
+    fn drop(&mut self) {
+        if let Some(number) = self.number {
+            let removed = self.core.stop_waiters.borrow_mut().remove(&number);
+            drop(removed);
+        }
+    }
+}

@@ -1,0 +1,221 @@
+//! The default driver: one io_uring a shard.
+//!
+//! Requests are put into the submission queue and reach the kernel with the next poll, all of a
+//! turn in one system call. What finds the queue full waits in a backlog, in order, so that a
+//! cancel never overtakes what it cancels. Completions that find their queue full are kept by the
+//! kernel (NODROP, which [`probe`] insists on) and fetched when there is room.
+//!
+//! A sleep is a wait for a completion, with the nearest timer as its timeout. Other threads end it
+//! through the doorbell, on which a read is always in flight by then.
+//!
+//! Nothing is registered with the ring (no buffers, no files), so that an ordinary user's limit on
+//! locked memory does not matter.
+
+mod probe;
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use io_uring::types::{Fd, FsyncFlags, SubmitArgs, Timespec};
+use io_uring::{IoUring, opcode, squeue};
+
+use crate::native::doorbell::Doorbell;
+use crate::native::driver::{Completion, Driver, DriverSetup, Key, Request, Wait};
+use crate::native::work::Parked;
+use crate::runtime::Backend;
+
+pub(crate) use probe::probe;
+
+/// Names the ring's own read of the doorbell. The slab's keys end below.
+const DOORBELL: u64 = u64::MAX;
+
+/// Names the ring's own cancels.
+const CANCEL: u64 = u64::MAX - 1;
+
+/// The largest transfer of one system call.
+const TRANSFER_BYTES: usize = 0x7fff_f000;
+
+/// One ring.
+pub(crate) struct Ring {
+    ring: IoUring,
+    /// Entries that found the submission queue full, in order.
+    backlog: VecDeque<squeue::Entry>,
+    doorbell: Arc<Doorbell>,
+    /// Where the read of the doorbell puts its counter. Outlives the read: `finish` waits for it.
+    rung: Parked<u64>,
+    /// Whether a read of the doorbell is in flight.
+    listening: bool,
+}
+
+impl Driver for Ring {
+    const BACKEND: Backend = Backend::Uring;
+    const NONBLOCKING_SOCKETS: bool = false;
+
+    fn new(setup: DriverSetup) -> io::Result<Self> {
+        Ok(Self {
+            ring: probe::build(setup.completion_mode)?,
+            backlog: VecDeque::new(),
+            doorbell: setup.doorbell,
+            rung: Parked::new(0),
+            listening: false,
+        })
+    }
+
+    unsafe fn submit(&mut self, key: Key, request: Request) {
+        // The caller vouches for the addresses until the completion is reported.
+        self.backlog.push_back(entry(request).user_data(key.0));
+    }
+
+    fn cancel(&mut self, key: Key) {
+        let cancel = opcode::AsyncCancel::new(key.0).build();
+        self.backlog.push_back(cancel.flags(squeue::Flags::SKIP_SUCCESS).user_data(CANCEL));
+    }
+
+    fn poll(&mut self, wait: Wait, completions: &mut Vec<Completion>) -> io::Result<()> {
+        self.reap(completions);
+        if matches!(wait, Wait::AtMost(_)) && completions.is_empty() {
+            self.listen();
+        }
+        loop {
+            self.fill();
+            let entered = match wait {
+                Wait::AtMost(longest) if completions.is_empty() && self.backlog.is_empty() => {
+                    self.enter_and_wait(longest)
+                }
+                _ => self.enter_if_needed(),
+            };
+            self.reap(completions);
+            match entered {
+                Ok(()) if self.backlog.is_empty() => return Ok(()),
+                Ok(()) => {}
+                Err(error) => match error.raw_os_error() {
+                    Some(libc::EINTR | libc::ETIME) if self.backlog.is_empty() => return Ok(()),
+                    Some(libc::EINTR | libc::ETIME) => {}
+                    // The kernel is short of memory, or of room for completions, which were just
+                    // fetched: what was not taken stays queued for the next poll.
+                    Some(libc::EAGAIN | libc::EBUSY) => return Ok(()),
+                    _ => return Err(error),
+                },
+            }
+        }
+    }
+
+    fn finish(&mut self) -> io::Result<()> {
+        self.doorbell.begin_sleep();
+        self.doorbell.ring();
+        let mut completions = Vec::new();
+        while self.listening {
+            self.fill();
+            match self.enter_and_wait(None) {
+                Err(error) if error.raw_os_error() != Some(libc::EINTR) => return Err(error),
+                _ => self.reap(&mut completions),
+            }
+        }
+        assert!(completions.is_empty(), "a request was in flight when its ring ended");
+        Ok(())
+    }
+}
+
+impl Ring {
+    /// Puts a read of the doorbell in flight, if there is none.
+    fn listen(&mut self) {
+        if self.listening {
+            return;
+        }
+        let read = opcode::Read::new(Fd(self.doorbell.fd()), self.rung.as_ptr().cast(), 8);
+        self.backlog.push_back(read.build().user_data(DOORBELL));
+        self.listening = true;
+    }
+
+    /// Moves the backlog into the submission queue, as far as there is room.
+    fn fill(&mut self) {
+        if self.backlog.is_empty() {
+            return;
+        }
+        let mut queue = self.ring.submission();
+        while let Some(entry) = self.backlog.front() {
+            // SAFETY:
+            // 1. What a request points at stays valid until its completion is reported: the
+            //    contract of `Driver::submit`.
+            // 2. `rung`, for the read of the doorbell, lives until `finish` has seen its end.
+            // 3. Cancels point at nothing.
+            if unsafe { queue.push(entry) }.is_err() {
+                break;
+            }
+            self.backlog.pop_front();
+        }
+    }
+
+    /// Takes what the completion queue holds.
+    fn reap(&mut self, completions: &mut Vec<Completion>) {
+        for completed in self.ring.completion() {
+            match completed.user_data() {
+                DOORBELL => self.listening = false,
+                CANCEL => {}
+                key => completions.push(Completion { key: Key(key), result: completed.result() }),
+            }
+        }
+    }
+
+    /// Hands over what is queued, and lets the kernel post what it has ready.
+    fn enter_if_needed(&mut self) -> io::Result<()> {
+        let queue = self.ring.submission();
+        let needed = !queue.is_empty() || queue.taskrun() || queue.cq_overflow();
+        drop(queue);
+        if needed { self.ring.submit().map(drop) } else { Ok(()) }
+    }
+
+    /// Hands over what is queued and sleeps until something completes, or for `longest`.
+    fn enter_and_wait(&mut self, longest: Option<Duration>) -> io::Result<()> {
+        let Some(longest) = longest else { return self.ring.submit_and_wait(1).map(drop) };
+        let timeout = Timespec::from(longest);
+        let arguments = SubmitArgs::new().timespec(&timeout);
+        self.ring.submitter().submit_with_args(1, &arguments).map(drop)
+    }
+}
+
+/// A request in the ring's shape.
+fn entry(request: Request) -> squeue::Entry {
+    match request {
+        Request::Read { fd, start, length, offset } => {
+            opcode::Read::new(Fd(fd), start, transfer(length)).offset(offset).build()
+        }
+        Request::Write { fd, start, length, offset, durable } => {
+            let flags = if durable { libc::RWF_DSYNC } else { 0 };
+            let write = opcode::Write::new(Fd(fd), start, transfer(length)).offset(offset);
+            write.rw_flags(flags).build()
+        }
+        Request::Sync { fd, data_only } => {
+            let flags = if data_only { FsyncFlags::DATASYNC } else { FsyncFlags::empty() };
+            opcode::Fsync::new(Fd(fd)).flags(flags).build()
+        }
+        Request::Allocate { fd, length, mode } => {
+            opcode::Fallocate::new(Fd(fd), length).mode(mode).build()
+        }
+        Request::Accept { fd, address, length } => {
+            opcode::Accept::new(Fd(fd), address, length).flags(libc::SOCK_CLOEXEC).build()
+        }
+        Request::Connect { fd, address, length } => {
+            opcode::Connect::new(Fd(fd), address, length).build()
+        }
+        Request::Receive { fd, start, length } => {
+            opcode::Recv::new(Fd(fd), start, transfer(length)).build()
+        }
+        // WAITALL: the kernel itself goes on after a short send, so that a large one is one trip.
+        Request::Send { fd, start, length } => {
+            let flags = libc::MSG_NOSIGNAL | libc::MSG_WAITALL;
+            opcode::Send::new(Fd(fd), start, transfer(length)).flags(flags).build()
+        }
+        Request::SendMessage { fd, message } => {
+            let flags = (libc::MSG_NOSIGNAL | libc::MSG_WAITALL).cast_unsigned();
+            opcode::SendMsg::new(Fd(fd), message).flags(flags).build()
+        }
+    }
+}
+
+/// A length as one system call takes it. What is cut off here is done by a later request.
+fn transfer(length: usize) -> u32 {
+    length.min(TRANSFER_BYTES) as u32
+}
