@@ -1,0 +1,48 @@
+//! Every bound of this crate, in one place.
+
+use woodchuck_io::limits::{BLOCK_BYTES, BUFFER_BYTES};
+
+/// Largest commit that can be appended, in bytes, if the segment is large enough to hold it.
+pub const COMMIT_BYTES: usize = 64 << 20;
+
+/// Bytes in front of each commit in a frame's payload: its length.
+pub const COMMIT_PREFIX_BYTES: usize = 4;
+
+/// Bytes that a waiting commit is charged for besides its own, so that a flood of empty commits
+/// is bounded too: its prefix, its context and its place in the queues.
+pub const COMMIT_CHARGE_BYTES: usize = 64;
+
+/// Largest number of frames that may be in flight. More than this gives a modern device nothing,
+/// and lets the damage of one crash span more frames.
+pub const FRAMES_IN_FLIGHT: usize = 64;
+
+/// Most that recovery writes again, in bytes, besides what it must, so as not to leave a segment
+/// behind that holds little: a process that restarts again and again shall not fill the disk.
+pub const CARRIED_BYTES: u64 = 4 << 20;
+
+/// How much recovery reads at a time. A frame that is larger is read whole.
+pub const WINDOW_BYTES: usize = 1 << 20;
+
+/// How many zeros are written at a time when a segment is prepared.
+pub const ZEROS_BYTES: usize = 1 << 20;
+
+/// Trimmed segments that are kept for reuse. One is being prepared while one is in use, so more
+/// than a few only hold space that other files could use.
+pub const SPARE_SEGMENTS: usize = 4;
+
+/// How long to wait, in milliseconds, before a disk that was full is tried again.
+pub const FULL_RETRY_MS: u64 = 100;
+
+/// Smallest segment: its start frame, one frame of data, one witness.
+pub const SEGMENT_BLOCKS_MIN: u64 = 3;
+
+/// Largest segment, in bytes.
+pub const SEGMENT_BYTES_MAX: u64 = 1 << 34;
+
+const _: () = assert!(
+    COMMIT_BYTES + BLOCK_BYTES <= BUFFER_BYTES,
+    "the largest frame fits a buffer, header and padding included"
+);
+const _: () = assert!(COMMIT_BYTES < u32::MAX as usize / 2, "lengths are stored in 32 bits");
+const _: () = assert!(WINDOW_BYTES.is_multiple_of(BLOCK_BYTES), "windows hold whole blocks");
+const _: () = assert!(ZEROS_BYTES.is_multiple_of(BLOCK_BYTES), "zeros are written in blocks");

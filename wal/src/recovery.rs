@@ -1,0 +1,389 @@
+//! Recovery: what of the log survived, and whether anything acknowledged did not.
+//!
+//! The fault model: of the blocks written since the last acknowledged durable write, any subset
+//! may have reached the disk, in any order, torn anywhere. Besides, any block may be damaged or
+//! unreadable, and any file may be missing, cut or exchanged. Recovery promises all the same:
+//! every acknowledged commit is served, in order, or opening fails with
+//! [`Corrupt`](LogError::Corrupt); and what it serves once, every later recovery serves.
+//!
+//! # The algorithm
+//!
+//! 1. List the directory. Anything but segments, spares and fillings is not ours: error.
+//! 2. Read the first block of every segment. A whole start frame with the file's generation gives
+//!    the identity, the number of the segment's first frame, and a trim point; another identity or
+//!    version is an error.
+//! 3. **Superseding.** A start frame whose first number is n supersedes frame n and all behind it in
+//!    earlier generations: the recovery that wrote it had found frame n missing or torn, so that
+//!    they are a dead tail, or had carried them over.
+//! 4. **Trimming.** The trim point is the greatest in any start frame and in any header of the
+//!    newest segment that has one: it never goes back from frame to frame. Of the segments that are
+//!    not wholly superseded, skip those in front of the last that begins at or below it. Nobody
+//!    needs them, so damage in them harms nobody, and it does not matter which of them are left.
+//! 5. Walk the frames of the rest in order of generation, in bounded memory, as long as each is
+//!    the next frame of the log (conditions 1 to 8 of `format`) and is not superseded. Where a
+//!    segment has no next frame, go on with the next segment if its start frame is it. Replay the
+//!    commits from the trim point on. Where there is no next frame at all, the log ends, with number n.
+//! 6. **Nothing acknowledged is missing behind the end.** Look at every block from the end on, in
+//!    that segment and all later ones, for headers of this log, of whatever generation. Each says
+//!    the truth about the time when it was built. If one has a watermark above n, frame n was
+//!    durable: corrupt. If one stands in a later segment, is not superseded, is neither start nor
+//!    carried, and has a number <= n, then that segment's start frame, which was durable before it
+//!    was written and superseded what was walked, is damaged: corrupt. If the log ends before a
+//!    carried frame that a start frame speaks of, which was durable before the start frame was
+//!    written: corrupt.
+//! 7. **Nothing is missing in front.** The first frame walked must not be above the trim point:
+//!    corrupt otherwise.
+//! 8. **Files have their length.** No crash shortens a segment, so if the log ends in one that is
+//!    shorter than its start frame says: corrupt.
+//! 9. Otherwise what stands behind the end is provably unacknowledged: a torn tail.
+//! 10. **What is served stays.** Let w be the greatest watermark seen. The frames from w on can be
+//!     read, but are not known durable: they may stand in a cache, and if a flush failed before the
+//!     process died, no later flush proves that they ever leave it. So (in `open`) carry them over:
+//!     begin a segment whose generation is above every other seen, write durable copies of them
+//!     into it, and when these are durable, a start frame with number n whose first number is
+//!     theirs. It makes the copies part of the log and supersedes the originals at one stroke. A
+//!     crash on the way leaves the originals as they were, and copies without a start frame, which
+//!     prove nothing. Copies and start frame carry the first number as watermark: what they say of
+//!     each other is true only once all of them are durable. Nothing is ever written behind or
+//!     over old frames: that could tear those that were acknowledged.
+//! 11. **Restarts do not fill the disk.** If the last segments hold little, carry over all that is
+//!     needed of them, so that they can be used again.
+//!
+//! If there is no whole start frame at all, the log ends at number 1 before its first frame: step
+//! 6 tells a log that was never completely created from one whose start frames are damaged.
+
+mod tail;
+mod walk;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
+
+use woodchuck_io::limits::BLOCK_BYTES;
+use woodchuck_io::{Disk, File};
+
+use crate::error::LogError;
+use crate::format::{HEADER_BYTES, Header, Name, Start, VERSION};
+
+use crate::reader::Reader;
+use crate::segments::{Folder, Segment};
+use crate::writer::Carried;
+use crate::{Recovered, Verdict};
+
+use tail::{Tail, check_front, check_tail, look_behind};
+use walk::Walk;
+pub(crate) use walk::replay_frame;
+
+const BLOCK: u64 = BLOCK_BYTES as u64;
+
+/// What the directory holds, by name.
+#[derive(Debug, Default)]
+pub(crate) struct Inventory {
+    pub(crate) generations: Vec<u64>,
+    pub(crate) spares: Vec<u64>,
+    pub(crate) fillings: Vec<u64>,
+}
+
+/// What recovery found.
+pub(crate) struct Survey<F> {
+    /// Of the log; `None` if there is no log yet.
+    pub(crate) identity: Option<u128>,
+    /// The segments with frames that are needed and not carried over, oldest first, with the bytes
+    /// used in each.
+    pub(crate) live: Vec<(Rc<Segment<F>>, u64)>,
+    /// Segments that hold nothing that is needed once the new start frame is durable.
+    pub(crate) leftovers: Vec<Leftover>,
+    pub(crate) verdict: Verdict,
+    /// The number behind the last surviving frame.
+    pub(crate) next_lsn: u64,
+    /// The last of the surviving frames, to be carried over. Their commits were not replayed yet.
+    pub(crate) carried: Vec<Carried>,
+    /// Checksum of the frame before those.
+    pub(crate) previous: u32,
+    pub(crate) trim: u64,
+    pub(crate) highest_generation: u64,
+    pub(crate) frames: u64,
+    pub(crate) commits: u64,
+    pub(crate) bytes: u64,
+    pub(crate) unreadable_blocks: u64,
+}
+
+/// A segment file that is no longer part of the log.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Leftover {
+    pub(crate) generation: u64,
+    pub(crate) length: u64,
+    /// Whether it never held a frame of its generation, so that it proves nothing to anyone and
+    /// can be used before the new start frame is durable.
+    pub(crate) unused: bool,
+    /// Whether all of it could be read, as far as anyone looked.
+    pub(crate) sound: bool,
+}
+
+/// A segment file.
+struct Candidate<F> {
+    generation: u64,
+    file: F,
+    length: u64,
+    /// Its start frame, with the frame's checksum, if that is whole.
+    start: Option<(Header, Start)>,
+    /// Frames from this number on are superseded by a later generation.
+    superseded_from: u64,
+    unreadable: u64,
+    /// Whether step 6 looked at all of it and found no frame of its generation.
+    unused: bool,
+}
+
+/// Step 1.
+pub(crate) async fn take_inventory<D: Disk>(folder: &Folder<D>) -> Result<Inventory, LogError> {
+    let entries = folder
+        .disk()
+        .list(folder.path())
+        .await
+        .map_err(|error| folder.problem("listing", folder.path(), error))?;
+    let mut inventory = Inventory::default();
+    for entry in entries {
+        let name = if entry.is_directory { None } else { Name::parse(&entry.name) };
+        match name {
+            Some(Name::Segment(generation)) => inventory.generations.push(generation),
+            Some(Name::Spare(number)) => inventory.spares.push(number),
+            Some(Name::Filling(number)) => inventory.fillings.push(number),
+            None => {
+                return Err(LogError::NotOurs {
+                    name: folder.path().join(&entry.name).display().to_string(),
+                    reason: "no file of a log has such a name".to_owned(),
+                });
+            }
+        }
+    }
+    inventory.generations.sort_unstable();
+    inventory.spares.sort_unstable();
+    inventory.fillings.sort_unstable();
+    Ok(inventory)
+}
+
+/// Steps 2 to 9. Replays the commits of the frames that are not to be carried over.
+pub(crate) async fn recover<D: Disk>(
+    folder: &Folder<D>,
+    generations: &[u64],
+    carried_bytes: u64,
+    replay: impl FnMut(Recovered) -> Result<(), String>,
+) -> Result<Survey<D::File>, LogError> {
+    let mut candidates = open_all(folder, generations).await?;
+    let identity = common_identity(&candidates)?;
+    supersede(&mut candidates);
+    let trim = trim_point(&candidates, identity).await?;
+    let needed = needed(&candidates, trim);
+    let mut walk = Walk {
+        identity: identity.unwrap_or_default(),
+        next_lsn: 1,
+        previous: None,
+        watermark: 1,
+        recent: VecDeque::new(),
+        recent_bytes: 0,
+        carried_bytes,
+        trim,
+        end: (0, 0),
+        carrying: None,
+        frames: 0,
+        commits: 0,
+        bytes: 0,
+        replay,
+    };
+    let live = walk.all(&mut candidates, &needed).await?;
+    let tail = look_behind(&mut candidates, identity, &walk).await?;
+    check_front(&candidates, &live, &walk)?;
+    check_tail(&candidates, &walk, &tail)?;
+    let firsts = live.iter().filter_map(|&(index, _)| candidates[index].start);
+    walk.finish(tail.watermark, firsts.map(|(_, start)| start.first_lsn))?;
+    Ok(survey(candidates, identity, &live, walk, &tail))
+}
+
+/// Step 2.
+async fn open_all<D: Disk>(
+    folder: &Folder<D>,
+    generations: &[u64],
+) -> Result<Vec<Candidate<D::File>>, LogError> {
+    let mut candidates = Vec::with_capacity(generations.len());
+    for &generation in generations {
+        let name = Name::Segment(generation);
+        let file = folder.open(name).await?;
+        let length = file
+            .length()
+            .await
+            .map_err(|error| folder.problem("measuring", &folder.file(name), error))?;
+        let mut candidate = Candidate {
+            generation,
+            file,
+            length,
+            start: None,
+            superseded_from: u64::MAX,
+            unreadable: 0,
+            unused: false,
+        };
+        candidate.start = read_start(&mut candidate).await?;
+        candidates.push(candidate);
+    }
+    Ok(candidates)
+}
+
+async fn read_start<F: File>(
+    candidate: &mut Candidate<F>,
+) -> Result<Option<(Header, Start)>, LogError> {
+    let length = candidate.length.min(BLOCK);
+    let mut reader = Reader::new(candidate.file.clone(), candidate.generation, length);
+    let block = reader.span(0, BLOCK_BYTES).await?;
+    let Some(block) = block else { return Ok(None) };
+    let Some((header, _)) = Header::decode(&block, 0) else { return Ok(None) };
+    let payload = block.get(HEADER_BYTES..HEADER_BYTES + header.payload_bytes as usize);
+    let Some(payload) = payload.filter(|payload| header.payload_is_whole(payload)) else {
+        return Ok(None);
+    };
+    let Some(start) = Start::decode(payload) else { return Ok(None) };
+    if header.generation != candidate.generation {
+        return Ok(None);
+    }
+    let segment = candidate.generation;
+    if start.version != VERSION {
+        return Err(LogError::WrongVersion { segment, found: start.version, supported: VERSION });
+    }
+    if start.block_bytes as usize != BLOCK_BYTES || !start.is_sound(header.lsn) {
+        return Err(LogError::NotOurs {
+            name: Name::Segment(segment).to_string(),
+            reason: format!(
+                "it has segments of {} bytes in blocks of {}, this build works in blocks of {}",
+                start.segment_bytes, start.block_bytes, BLOCK_BYTES
+            ),
+        });
+    }
+    Ok(Some((header, start)))
+}
+
+/// The identity that all start frames share.
+fn common_identity<F>(candidates: &[Candidate<F>]) -> Result<Option<u128>, LogError> {
+    let mut identity = None;
+    for candidate in candidates.iter().rev() {
+        let Some((header, _)) = candidate.start else { continue };
+        let ours = *identity.get_or_insert(header.identity);
+        if header.identity != ours {
+            return Err(LogError::NotOurs {
+                name: Name::Segment(candidate.generation).to_string(),
+                reason: format!(
+                    "it belongs to log {:032x}, the newest segment to log {ours:032x}",
+                    header.identity
+                ),
+            });
+        }
+    }
+    Ok(identity)
+}
+
+/// Step 3.
+fn supersede<F>(candidates: &mut [Candidate<F>]) {
+    let mut bound = u64::MAX;
+    for candidate in candidates.iter_mut().rev() {
+        candidate.superseded_from = bound;
+        if let Some((_, start)) = candidate.start {
+            bound = bound.min(start.first_lsn);
+        }
+    }
+}
+
+/// Step 4: the trim point.
+async fn trim_point<F: File>(
+    candidates: &[Candidate<F>],
+    identity: Option<u128>,
+) -> Result<u64, LogError> {
+    let starts = candidates.iter().filter_map(|candidate| candidate.start);
+    let mut trim = starts.map(|(header, _)| header.trim).max().unwrap_or(1);
+    let newest = candidates.iter().rfind(|candidate| candidate.start.is_some());
+    if let Some(Candidate { file, generation, length, .. }) = newest {
+        let mut reader = Reader::new(file.clone(), *generation, *length);
+        let mut offset = 0;
+        while let Some(block) = reader.span(offset, BLOCK_BYTES).await? {
+            if let Some((header, _)) = Header::decode(&block, offset)
+                && header.generation == *generation
+                && identity == Some(header.identity)
+            {
+                trim = trim.max(header.trim);
+            }
+            offset += BLOCK;
+        }
+    }
+    Ok(trim)
+}
+
+/// Step 4: the segments to walk, by index.
+fn needed<F>(candidates: &[Candidate<F>], trim: u64) -> Vec<usize> {
+    let alive = |index: &usize| {
+        let candidate = &candidates[*index];
+        candidate.start.is_some_and(|(_, start)| start.first_lsn < candidate.superseded_from)
+    };
+    let alive: Vec<usize> = (0..candidates.len()).filter(alive).collect();
+    let begins_below = |&&index: &&usize| {
+        candidates[index].start.is_some_and(|(_, start)| start.first_lsn <= trim)
+    };
+    let skipped = alive.iter().take_while(begins_below).count().saturating_sub(1);
+    alive[skipped..].to_vec()
+}
+
+fn survey<F, R>(
+    candidates: Vec<Candidate<F>>,
+    identity: Option<u128>,
+    live: &[(usize, u64)],
+    walk: Walk<R>,
+    tail: &Tail,
+) -> Survey<F> {
+    let end_segment = candidates.get(walk.end.0).map_or(0, |candidate| candidate.generation);
+    let verdict = if tail.frames == 0 {
+        Verdict::Clean
+    } else {
+        Verdict::TornTail {
+            segment: end_segment,
+            offset: walk.end.1,
+            frames: tail.frames,
+            bytes: tail.bytes,
+        }
+    };
+    let used: BTreeMap<usize, u64> = live.iter().copied().collect();
+    let first_carried = walk.first_carried();
+    let before = walk.recent.front().map(|recent| recent.previous);
+    let mut survey = Survey {
+        identity,
+        live: Vec::with_capacity(live.len()),
+        leftovers: Vec::new(),
+        verdict,
+        next_lsn: walk.next_lsn,
+        previous: before.or(walk.previous).unwrap_or(0),
+        trim: walk.trim.min(first_carried),
+        highest_generation: candidates.last().map_or(0, |candidate| candidate.generation),
+        frames: walk.frames,
+        commits: walk.commits,
+        bytes: walk.bytes,
+        carried: walk.recent.into_iter().map(|recent| recent.frame).collect(),
+        unreadable_blocks: candidates.iter().map(|candidate| candidate.unreadable).sum(),
+    };
+    for (index, candidate) in candidates.into_iter().enumerate() {
+        match (used.get(&index), candidate.start) {
+            (Some(&bytes), Some((_, start)))
+                if start.first_lsn < first_carried && walk.trim < first_carried =>
+            {
+                survey.live.push((
+                    Rc::new(Segment {
+                        generation: candidate.generation,
+                        first_lsn: start.first_lsn,
+                        bytes: candidate.length,
+                        file: candidate.file,
+                    }),
+                    bytes,
+                ))
+            }
+            _ => survey.leftovers.push(Leftover {
+                generation: candidate.generation,
+                length: candidate.length,
+                unused: candidate.unused,
+                sound: candidate.unreadable == 0,
+            }),
+        }
+    }
+    survey
+}

@@ -1,0 +1,177 @@
+//! Steps 6 to 9: whether anything that was acknowledged is missing.
+
+use woodchuck_io::File;
+use woodchuck_io::limits::BLOCK_BYTES;
+
+use super::walk::Walk;
+use super::{BLOCK, Candidate};
+use crate::Lsn;
+use crate::error::LogError;
+use crate::format::{Header, Kind, Start};
+use crate::limits::SEGMENT_BLOCKS_MIN;
+use crate::reader::Reader;
+
+/// What stands behind the end of the log.
+#[derive(Default)]
+pub(super) struct Tail {
+    /// The greatest watermark, and where it stands.
+    pub(super) watermark: u64,
+    at: (u64, u64),
+    /// Frames that are not part of the log and never were acknowledged, and their bytes.
+    pub(super) frames: u64,
+    pub(super) bytes: u64,
+    /// A frame that follows a damaged start frame (step 6).
+    orphan: Option<(u64, u64, u64)>,
+}
+
+/// Step 6: looks at everything behind the end.
+pub(super) async fn look_behind<F: File, R>(
+    candidates: &mut [Candidate<F>],
+    identity: Option<u128>,
+    walk: &Walk<R>,
+) -> Result<Tail, LogError> {
+    let mut tail = Tail::default();
+    let (end_index, end_offset) = walk.end;
+    for (index, candidate) in candidates.iter_mut().enumerate() {
+        // Start frames of older segments say the truth too.
+        if let Some((header, _)) = candidate.start {
+            tail.see_watermark(&header, candidate.generation);
+        }
+        if index >= end_index {
+            let from = if index == end_index { end_offset } else { 0 };
+            let is_later = index > end_index || walk.previous.is_none();
+            look_at_segment(candidate, from, is_later, identity, walk, &mut tail).await?;
+        }
+    }
+    Ok(tail)
+}
+
+async fn look_at_segment<F: File, R>(
+    candidate: &mut Candidate<F>,
+    from: u64,
+    is_later: bool,
+    identity: Option<u128>,
+    walk: &Walk<R>,
+    tail: &mut Tail,
+) -> Result<(), LogError> {
+    let mut reader = Reader::new(candidate.file.clone(), candidate.generation, candidate.length);
+    let mut own_frames = 0;
+    let mut offset = from;
+    while let Some(block) = reader.span(offset, BLOCK_BYTES).await? {
+        if let Some((header, _)) = Header::decode(&block, offset)
+            && identity.is_none_or(|identity| header.identity == identity)
+        {
+            tail.see_watermark(&header, candidate.generation);
+            let is_own = header.generation == candidate.generation;
+            own_frames += u64::from(is_own);
+            let is_copy = header.kind == Kind::Carried;
+            if is_own && !is_copy && header.lsn < candidate.superseded_from {
+                tail.frames += 1;
+                tail.bytes += header.frame_bytes();
+                if is_later && header.kind != Kind::Start && header.lsn <= walk.next_lsn {
+                    tail.orphan = Some((candidate.generation, offset, header.lsn));
+                }
+            }
+        } else if offset == from
+            && Header::looks_torn(&block, identity.unwrap_or_default(), candidate.generation)
+        {
+            own_frames += 1;
+            tail.frames += 1;
+            tail.bytes += BLOCK;
+        }
+        offset += BLOCK;
+    }
+    candidate.unreadable += reader.unreadable();
+    candidate.unused = is_later && own_frames == 0 && candidate.unreadable == 0;
+    Ok(())
+}
+
+impl Tail {
+    fn see_watermark(&mut self, header: &Header, segment: u64) {
+        if header.watermark > self.watermark {
+            self.watermark = header.watermark;
+            self.at = (segment, header.offset);
+        }
+    }
+}
+
+/// Steps 6, 8 and 9.
+pub(super) fn check_tail<F, R>(
+    candidates: &[Candidate<F>],
+    walk: &Walk<R>,
+    tail: &Tail,
+) -> Result<(), LogError> {
+    let (index, offset) = walk.end;
+    let Some(candidate) = candidates.get(index) else { return Ok(()) };
+    let corrupt = |lost_below: u64, evidence: String| {
+        Err(LogError::Corrupt {
+            segment: candidate.generation,
+            offset,
+            first_lost: Lsn::new(walk.next_lsn),
+            lost_below: Lsn::new(lost_below.max(walk.next_lsn + 1)),
+            evidence,
+        })
+    };
+    if tail.watermark > walk.next_lsn {
+        let (segment, offset) = tail.at;
+        return corrupt(
+            tail.watermark,
+            format!(
+                "the frame in segment {segment:016x} at offset {offset} was built after they \
+                 were durable"
+            ),
+        );
+    }
+    if let Some((start, segment)) = walk.carrying {
+        return corrupt(
+            start,
+            format!("segment {segment:016x} was begun with durable copies of them"),
+        );
+    }
+    if let Some((segment, offset, lsn)) = tail.orphan {
+        return corrupt(
+            lsn,
+            format!(
+                "segment {segment:016x} continues the log with frame {lsn} at offset {offset}, but \
+                 its first frame cannot be read"
+            ),
+        );
+    }
+    let smallest = SEGMENT_BLOCKS_MIN * BLOCK;
+    let short = candidates[index..].iter().find_map(|later| {
+        let bytes = later.start.map_or(smallest, |(_, start)| start.segment_bytes);
+        (later.length < bytes).then_some((later.generation, later.length, bytes))
+    });
+    if let Some((segment, length, bytes)) = short {
+        return corrupt(
+            walk.next_lsn + 1,
+            format!("segment {segment:016x} has {length} bytes, and had at least {bytes}"),
+        );
+    }
+    Ok(())
+}
+
+/// Step 7.
+pub(super) fn check_front<F, R>(
+    candidates: &[Candidate<F>],
+    live: &[(usize, u64)],
+    walk: &Walk<R>,
+) -> Result<(), LogError> {
+    let Some(&(index, _)) = live.first() else { return Ok(()) };
+    let candidate = &candidates[index];
+    let Some((_, Start { first_lsn, .. })) = candidate.start else { return Ok(()) };
+    if first_lsn <= walk.trim {
+        return Ok(());
+    }
+    Err(LogError::Corrupt {
+        segment: candidate.generation,
+        offset: 0,
+        first_lost: Lsn::new(walk.trim),
+        lost_below: Lsn::new(first_lsn),
+        evidence: format!(
+            "the oldest readable segment begins with frame {first_lsn}, and frames from {} on \
+             were not trimmed",
+            walk.trim
+        ),
+    })
+}

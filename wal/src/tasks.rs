@@ -1,0 +1,298 @@
+//! The tasks of an open log, and what they share.
+//!
+//! - The **slots** write frames, one each at a time: there are as many as frames may be in flight.
+//! - The **keeper** prepares the segment that comes next before it is needed, and makes spares of
+//!   segments that are no longer needed.
+//! - The **witness** task waits until the log has been idle for a while, and has the watermark
+//!   carried past the last group.
+//!
+//! No borrow of the state is held across an await or while a waker is called.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::time::Duration;
+
+use futures_util::future::select;
+use woodchuck_io::{Buffer, Disk, Durability, Env, File, Task};
+
+use crate::error::LogError;
+use crate::format::Name;
+use crate::limits::{FULL_RETRY_MS, SPARE_SEGMENTS};
+use crate::segments::{Folder, Segment};
+use crate::signal::Signal;
+use crate::writer::{Next, State, Write};
+
+pub(crate) type FileOf<E> = <<E as Env>::Disk as Disk>::File;
+
+/// What the tasks and the handles of a log share.
+pub(crate) struct Shared<E: Env, T> {
+    pub(crate) env: E,
+    pub(crate) folder: Folder<E::Disk>,
+    pub(crate) state: RefCell<State<FileOf<E>, T>>,
+    pub(crate) signals: Signals,
+    /// Tasks that may have operations of the disk in flight.
+    workers: Cell<usize>,
+}
+
+/// One signal for each kind of event.
+#[derive(Default)]
+pub(crate) struct Signals {
+    /// There is something to write, or a segment to write it to.
+    pub(crate) work: Signal,
+    /// Commits are ready to be handed out.
+    pub(crate) ready: Signal,
+    /// There is room in the queue, or the log ended.
+    pub(crate) room: Signal,
+    /// A segment is needed, or one can go.
+    pub(crate) keeper: Signal,
+    /// Nothing is in flight, or a witness may be wanted.
+    pub(crate) idle: Signal,
+}
+
+impl Signals {
+    /// The log ended: everybody looks.
+    pub(crate) fn everybody(&self) {
+        for signal in [&self.work, &self.ready, &self.room, &self.keeper, &self.idle] {
+            signal.all();
+        }
+    }
+}
+
+/// What the keeper is to do.
+enum Chore<F> {
+    Retire(Rc<Segment<F>>),
+    Prepare,
+    Exit,
+}
+
+/// Files that the keeper can make segments of.
+pub(crate) struct Stock {
+    pub(crate) spares: Vec<u64>,
+    /// The generation of the segment that is prepared next.
+    pub(crate) next_generation: u64,
+    /// The number for the next spare or filling; above all in use.
+    pub(crate) next_number: u64,
+}
+
+impl<E: Env, T: 'static> Shared<E, T> {
+    pub(crate) fn new(env: E, folder: Folder<E::Disk>, state: State<FileOf<E>, T>) -> Self {
+        let (state, signals) = (RefCell::new(state), Signals::default());
+        Self { env, folder, state, signals, workers: Cell::new(0) }
+    }
+
+    /// Starts the tasks. They end when their handles are dropped.
+    pub(crate) fn start(self: &Rc<Self>, stock: Stock) -> Vec<Task<()>> {
+        let slots = self.state.borrow().options().frames_in_flight;
+        // The slots and the keeper: all that touch the disk.
+        self.workers.set(slots + 1);
+        let mut tasks: Vec<Task<()>> =
+            (0..slots).map(|_| self.env.spawn("wal slot", slot(Rc::clone(self)))).collect();
+        tasks.push(self.env.spawn("wal keeper", keeper(Rc::clone(self), stock)));
+        tasks.push(self.env.spawn("wal witness", witness(Rc::clone(self))));
+        tasks
+    }
+
+    /// Ends the log: nothing more is taken, what was not acknowledged is failed.
+    pub(crate) fn poison(&self, cause: String) {
+        self.state.borrow_mut().fail(cause);
+        self.signals.everybody();
+    }
+
+    /// Waits until no task of this log has anything in flight. Only after the end of the log.
+    pub(crate) async fn workers_ended(&self) {
+        let ended = || (self.workers.get() == 0).then_some(());
+        self.signals.idle.wait(ended).await;
+    }
+
+    fn worker_ended(&self) {
+        self.workers.set(self.workers.get() - 1);
+        self.signals.idle.all();
+    }
+
+    fn next_write(&self) -> Option<Option<Write<FileOf<E>>>> {
+        let mut state = self.state.borrow_mut();
+        let needed_segment = state.needs_segment();
+        let next = state.next_write();
+        let (more, used_segment) = (state.has_work(), state.needs_segment() && !needed_segment);
+        drop(state);
+        if used_segment {
+            self.signals.keeper.all();
+        }
+        match next {
+            Next::Write(write) => {
+                if more {
+                    self.signals.work.one();
+                }
+                Some(Some(write))
+            }
+            Next::Wait => None,
+            Next::Exit => Some(None),
+        }
+    }
+
+    fn complete(&self, lsn: u64, buffer: Buffer) {
+        let completion = self.state.borrow_mut().complete(lsn, buffer);
+        if completion.ready {
+            self.signals.ready.one();
+        }
+        if completion.idle {
+            self.signals.idle.all();
+        }
+        if completion.retired {
+            self.signals.keeper.all();
+        }
+    }
+}
+
+async fn slot<E: Env, T: 'static>(shared: Rc<Shared<E, T>>) {
+    write_frames(&shared).await;
+    shared.worker_ended();
+}
+
+async fn write_frames<E: Env, T: 'static>(shared: &Shared<E, T>) {
+    while let Some(write) = shared.signals.work.wait(|| shared.next_write()).await {
+        let Write { lsn, segment, offset, buffer } = write;
+        let (result, buffer) = segment.file.write_at(buffer, offset, Durability::Durable).await;
+        match result {
+            Ok(()) => {
+                drop(segment);
+                shared.complete(lsn, buffer);
+            }
+            Err(error) => shared.poison(format!(
+                "the durable write of frame {lsn}, {} bytes at offset {offset} of segment \
+                 {:016x}, failed: {error}",
+                buffer.len(),
+                segment.generation
+            )),
+        }
+    }
+}
+
+async fn witness<E: Env, T: 'static>(shared: Rc<Shared<E, T>>) {
+    let wanted = || {
+        let state = shared.state.borrow();
+        if state.has_ended() { Some(false) } else { state.wants_witness().then_some(true) }
+    };
+    while shared.signals.idle.wait(wanted).await {
+        let delay = shared.state.borrow().options().witness_delay;
+        if delay > Duration::ZERO {
+            let written = shared.state.borrow().statistics.data_frames;
+            shared.env.sleep(delay).await;
+            if written != shared.state.borrow().statistics.data_frames {
+                continue;
+            }
+        }
+        shared.state.borrow_mut().request_witness();
+        shared.signals.work.one();
+    }
+}
+
+async fn keeper<E: Env, T: 'static>(shared: Rc<Shared<E, T>>, mut stock: Stock) {
+    keep_segments(&shared, &mut stock).await;
+    shared.worker_ended();
+}
+
+async fn keep_segments<E: Env, T: 'static>(shared: &Shared<E, T>, stock: &mut Stock) {
+    loop {
+        let chore = shared.signals.keeper.wait(|| next_chore(shared)).await;
+        match chore {
+            Chore::Exit => return,
+            Chore::Retire(segment) => retire(shared, stock, &segment).await,
+            Chore::Prepare => match prepare(shared, stock).await {
+                Ok(segment) => {
+                    shared.state.borrow_mut().set_prepared(segment);
+                    shared.signals.work.one();
+                    shared.signals.room.all();
+                }
+                Err(LogError::Full { needed }) => {
+                    shared.state.borrow_mut().set_full(needed);
+                    shared.signals.idle.all();
+                    wait_for_space(shared).await;
+                }
+                Err(error) => {
+                    shared.poison(format!("the next segment could not be prepared: {error}"));
+                }
+            },
+        }
+    }
+}
+
+fn next_chore<E: Env, T>(shared: &Shared<E, T>) -> Option<Chore<FileOf<E>>> {
+    let mut state = shared.state.borrow_mut();
+    if state.has_ended() {
+        return Some(Chore::Exit);
+    }
+    if let Some(segment) = state.take_retired() {
+        return Some(Chore::Retire(segment));
+    }
+    state.needs_segment().then_some(Chore::Prepare)
+}
+
+/// The disk is full: waits a while, or until a segment of the log's own can be used again.
+async fn wait_for_space<E: Env, T: 'static>(shared: &Shared<E, T>) {
+    let relief = shared.signals.keeper.wait(|| {
+        let state = shared.state.borrow();
+        (state.has_ended() || state.has_retired()).then_some(())
+    });
+    let pause = shared.env.sleep(Duration::from_millis(FULL_RETRY_MS));
+    let (pause, relief) = (std::pin::pin!(pause), std::pin::pin!(relief));
+    select(relief, pause).await;
+}
+
+/// Makes a spare of a segment, or removes it if it does not fit or there are enough.
+async fn retire<E: Env, T>(shared: &Shared<E, T>, stock: &mut Stock, segment: &Segment<FileOf<E>>) {
+    let name = Name::Segment(segment.generation);
+    let fits = segment.bytes == shared.state.borrow().options().segment_bytes;
+    let result = if fits && stock.spares.len() < SPARE_SEGMENTS {
+        let number = stock.take_number();
+        let retired = shared.folder.retire(name, number).await;
+        if retired.is_ok() {
+            stock.spares.push(number);
+            shared.state.borrow_mut().statistics.segments_recycled += 1;
+        }
+        retired
+    } else {
+        shared.folder.remove(name).await
+    };
+    if let Err(error) = result {
+        // Nobody needs the file; it stays until the log is opened again.
+        tracing::warn!(%error, "a segment that is not needed could not be put away");
+    }
+}
+
+async fn prepare<E: Env, T>(
+    shared: &Shared<E, T>,
+    stock: &mut Stock,
+) -> Result<Segment<FileOf<E>>, LogError> {
+    let bytes = shared.state.borrow().options().segment_bytes;
+    stock.prepare(&shared.folder, bytes, 0).await
+}
+
+impl Stock {
+    fn take_number(&mut self) -> u64 {
+        self.next_number += 1;
+        self.next_number - 1
+    }
+
+    /// Makes the next segment, of the usual length or what is `needed`: of a spare, or a fresh one.
+    pub(crate) async fn prepare<D: Disk>(
+        &mut self,
+        folder: &Folder<D>,
+        usual: u64,
+        needed: u64,
+    ) -> Result<Segment<D::File>, LogError> {
+        let bytes = usual.max(needed);
+        let spare = if bytes == usual { self.spares.pop() } else { None };
+        let source = match spare {
+            Some(number) => Name::Spare(number),
+            None => {
+                let number = self.take_number();
+                folder.fill(number, bytes).await?
+            }
+        };
+        let generation = self.next_generation;
+        self.next_generation += 1;
+        let file = folder.place(source, generation).await?;
+        Ok(Segment { generation, first_lsn: 0, bytes, file })
+    }
+}

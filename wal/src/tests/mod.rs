@@ -1,0 +1,10 @@
+//! Tests of the parts that need no time and no concurrency: bytes, recovery, bookkeeping. What
+//! crashes do to a running log is tested in the simulated world, in `wal/tests`.
+
+mod damage;
+mod directory;
+mod format;
+mod generations;
+mod image;
+mod memory;
+mod writer;

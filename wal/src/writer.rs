@@ -1,0 +1,595 @@
+//! The state of an open log: what gathers, what is in flight, what is durable.
+//!
+//! The fault model: writes in flight complete in any order, or fail; a failed one leaves its
+//! bytes unknown for ever. What this module promises all the same: frames get consecutive numbers
+//! in the order of submission, commits are handed out in that order, each once, and only when
+//! their frame and every frame before it are durable. After a failure nothing more is.
+//!
+//! # How a commit travels
+//!
+//! 1. `gather` copies it, once, into the frame that gathers. A frame that is full is sealed.
+//! 2. A free *slot* (see `tasks`) takes the oldest sealed frame, or the gathering one as it is,
+//!    in `next_write`: that fixes the frame's number and place, and binds its header to the frame
+//!    before. There are as many slots as frames may be in flight; while all are busy, commits
+//!    gather. That is all there is to group commit, and no timer is part of it.
+//! 3. `complete` marks the frame durable. When all before it are, its commits are `ready`.
+//! 4. `take_ready` hands them out.
+
+mod view;
+
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+use bytes::Bytes;
+use woodchuck_io::Buffer;
+use woodchuck_io::limits::BLOCK_BYTES;
+
+use crate::error::LogError;
+use crate::format::{Commits, HEADER_BYTES, Header, Kind, START_BYTES, Start, VERSION};
+use crate::format::{checksum, frame_bytes};
+use crate::limits::{COMMIT_CHARGE_BYTES, COMMIT_PREFIX_BYTES};
+use crate::options::LogOptions;
+use crate::segments::Segment;
+use crate::{Committed, Location, Lsn, Statistics};
+
+/// A frame that takes commits, or waits for a slot.
+struct Gathering<T> {
+    /// Room for the header, then the commits so far.
+    buffer: Buffer,
+    /// One for each commit.
+    contexts: Vec<T>,
+    /// What its commits count against the bound of the queue.
+    charged: usize,
+    /// Of the payload, once nothing more is added: computed while the slots are busy, so that none
+    /// of them waits for it.
+    checksum: Option<u32>,
+}
+
+/// A frame that was handed to the disk.
+struct Flight<T> {
+    kind: Kind,
+    /// The trim point it carries; durable when the frame and all before it are.
+    trim: u64,
+    generation: u64,
+    offset: u64,
+    payload_bytes: usize,
+    contexts: Vec<T>,
+    charged: usize,
+    /// Its bytes, once they are durable.
+    durable: Option<Buffer>,
+}
+
+/// A frame whose commits wait to be handed out.
+struct Ready<T> {
+    lsn: u64,
+    generation: u64,
+    /// Of the payload in the segment.
+    offset: u64,
+    payload: Bytes,
+    contexts: Vec<T>,
+    charged: usize,
+}
+
+/// A segment that holds frames, and how much of it they use.
+struct Live<F> {
+    segment: Rc<Segment<F>>,
+    used: u64,
+}
+
+/// A frame for a slot to write.
+pub(crate) struct Write<F> {
+    pub(crate) lsn: u64,
+    pub(crate) segment: Rc<Segment<F>>,
+    pub(crate) offset: u64,
+    pub(crate) buffer: Buffer,
+}
+
+/// What a slot is to do.
+pub(crate) enum Next<F> {
+    Write(Write<F>),
+    Wait,
+    Exit,
+}
+
+/// What came of a frame's becoming durable.
+#[derive(Default)]
+pub(crate) struct Completion {
+    /// Commits are ready to be handed out.
+    pub(crate) ready: bool,
+    /// Nothing is in flight or waiting.
+    pub(crate) idle: bool,
+    /// There are segments to put away.
+    pub(crate) retired: bool,
+}
+
+/// A frame that survived, and is to be written again.
+#[derive(Clone, Debug)]
+pub(crate) struct Carried {
+    pub(crate) lsn: u64,
+    pub(crate) commits: u32,
+    /// Of a frame with commits; empty for every other.
+    pub(crate) payload: Bytes,
+}
+
+impl Carried {
+    /// Bytes of its copy.
+    pub(crate) fn frame_bytes(&self) -> usize {
+        frame_bytes(self.payload.len())
+    }
+}
+
+/// What a log begins with.
+pub(crate) struct Beginning<F> {
+    pub(crate) identity: u128,
+    /// The first frame that is carried over, or else the first new one.
+    pub(crate) next_lsn: u64,
+    /// Checksum of the frame before that.
+    pub(crate) previous: u32,
+    pub(crate) trim: u64,
+    /// Segments with frames that are needed and not carried over, oldest first, and the bytes used
+    /// in each.
+    pub(crate) live: Vec<(Rc<Segment<F>>, u64)>,
+}
+
+/// The state of an open log.
+pub(crate) struct State<F, T> {
+    options: LogOptions,
+    identity: u128,
+    /// The number that the next frame gets.
+    next_lsn: u64,
+    /// Header checksum of frame `next_lsn - 1`.
+    previous: u32,
+    /// Every frame below it is durable, and no frame at or above it was acknowledged. If it ran
+    /// ahead of what is durable, recovery would call a torn tail corrupt.
+    watermark: u64,
+    /// What the newest frame says about the watermark. At most `watermark`.
+    carried_watermark: u64,
+    /// The newest frame that holds commits. Covered once `carried_watermark` is above it.
+    newest_data: u64,
+    /// Where the user no longer needs anything below. At most `watermark`.
+    trim: u64,
+    /// What the newest frame says about the trim point. At most `trim`.
+    carried_trim: u64,
+    /// The newest trim point in a frame below `watermark`. Segments below it can go: if they went
+    /// earlier, recovery would miss them.
+    durable_trim: u64,
+    /// Segments with frames, oldest first; the last is written to.
+    live: VecDeque<Live<F>>,
+    /// Where the next frame goes in the last live segment.
+    offset: u64,
+    /// The segment that comes next, if it is prepared. `first_lsn` is not set yet.
+    prepared: Option<Segment<F>>,
+    /// Segments below `durable_trim`, to be used again once nobody reads them.
+    retiring: VecDeque<Rc<Segment<F>>>,
+    /// Bytes the last attempt to prepare a segment did not find.
+    full: Option<u64>,
+    gathering: Option<Gathering<T>>,
+    sealed: VecDeque<Gathering<T>>,
+    /// Frames in flight, with numbers `watermark..next_lsn`.
+    flight: VecDeque<Flight<T>>,
+    ready: VecDeque<Ready<T>>,
+    /// What is charged for commits that were submitted and not handed out.
+    waiting_bytes: usize,
+    /// Whether the next frame, if nothing else comes, is to be a witness.
+    witness_due: bool,
+    /// Why nothing can be made durable any more.
+    poison: Option<String>,
+    /// Contexts of commits that were lost to it.
+    failed: Vec<T>,
+    closing: bool,
+    closed: bool,
+    /// How many commits the last full frame held: room for so many contexts saves growing.
+    usual_commits: usize,
+    /// A buffer of `frame_bytes` for the next frame to gather in.
+    kept_buffer: Option<Buffer>,
+    pub(crate) statistics: Statistics,
+}
+
+impl<F, T> State<F, T> {
+    pub(crate) fn new(options: LogOptions, beginning: Beginning<F>) -> Self {
+        let live = beginning.live.into_iter();
+        Self {
+            options,
+            identity: beginning.identity,
+            next_lsn: beginning.next_lsn,
+            previous: beginning.previous,
+            watermark: beginning.next_lsn,
+            carried_watermark: beginning.next_lsn,
+            newest_data: 0,
+            trim: beginning.trim,
+            carried_trim: beginning.trim,
+            durable_trim: beginning.trim,
+            live: live.map(|(segment, used)| Live { segment, used }).collect(),
+            offset: 0,
+            prepared: None,
+            retiring: VecDeque::new(),
+            full: None,
+            gathering: None,
+            sealed: VecDeque::new(),
+            flight: VecDeque::new(),
+            ready: VecDeque::new(),
+            waiting_bytes: 0,
+            witness_due: false,
+            poison: None,
+            failed: Vec::new(),
+            closing: false,
+            closed: false,
+            usual_commits: 0,
+            kept_buffer: None,
+            statistics: Statistics::default(),
+        }
+    }
+
+    /// Why a commit of so many bytes is not taken now, if it is not.
+    pub(crate) fn refusal(&mut self, bytes: usize) -> Option<LogError> {
+        if let Some(error) = self.end() {
+            return Some(error);
+        }
+        let limit = self.options.commit_bytes();
+        if bytes > limit {
+            return Some(LogError::TooLarge { bytes, limit });
+        }
+        if let Some(needed) = self.is_full() {
+            self.statistics.refused_full += 1;
+            return Some(LogError::Full { needed });
+        }
+        if self.waiting_bytes >= self.options.queue_bytes {
+            self.statistics.refused_busy += 1;
+            let (waiting, limit) = (self.waiting_bytes, self.options.queue_bytes);
+            return Some(LogError::Busy { waiting, limit });
+        }
+        None
+    }
+
+    /// Whether a commit would be taken, or refused for good.
+    pub(crate) fn has_room(&self) -> bool {
+        self.end().is_some()
+            || (self.waiting_bytes < self.options.queue_bytes && self.is_full().is_none())
+    }
+
+    /// Why nothing is taken any more, if so.
+    pub(crate) fn end(&self) -> Option<LogError> {
+        if let Some(cause) = &self.poison {
+            return Some(LogError::Poisoned { cause: cause.clone() });
+        }
+        self.closing.then_some(LogError::Closed)
+    }
+
+    /// Bytes of the segment that could not be prepared, if commits wait for it.
+    pub(crate) fn is_full(&self) -> Option<u64> {
+        let needed = self.full?;
+        let left = self.live.back().map_or(0, |live| live.segment.bytes) - self.offset;
+        let sealed = self.sealed.iter().chain(&self.gathering);
+        let waiting: u64 = sealed.map(|frame| frame.bytes() as u64).sum();
+        (waiting > left || left < self.options.frame_bytes as u64).then_some(needed)
+    }
+
+    /// Step 1: takes a commit that `refusal` had nothing against.
+    pub(crate) fn gather(&mut self, parts: &[&[u8]], bytes: usize, context: T) {
+        let stored = COMMIT_PREFIX_BYTES + bytes;
+        if let Some(mut full) =
+            self.gathering.take_if(|frame| !frame.has_room(stored, &self.options))
+        {
+            full.checksum = Some(checksum(&full.buffer[HEADER_BYTES..]));
+            self.usual_commits = full.contexts.len();
+            self.sealed.push_back(full);
+        }
+        let frame = self.gathering.get_or_insert_with(|| {
+            let capacity = self.options.frame_bytes.max(frame_bytes(stored));
+            let kept = self.kept_buffer.take_if(|buffer| buffer.capacity() >= capacity);
+            let buffer = kept.unwrap_or_else(|| Buffer::with_capacity(capacity));
+            let contexts = Vec::with_capacity(self.usual_commits);
+            Gathering { contexts, ..Gathering::new(buffer) }
+        });
+        assert!(stored <= frame.buffer.spare(), "the frame was chosen to have room");
+        // Commits are far below 4 GiB: `refusal` saw to it.
+        frame.buffer.extend_from_slice(&(bytes as u32).to_le_bytes());
+        for part in parts {
+            frame.buffer.extend_from_slice(part);
+        }
+        frame.contexts.push(context);
+        frame.charged += bytes + COMMIT_CHARGE_BYTES;
+        self.waiting_bytes += bytes + COMMIT_CHARGE_BYTES;
+    }
+
+    /// Step 2: what a slot that is free is to do.
+    pub(crate) fn next_write(&mut self) -> Next<F> {
+        if self.poison.is_some() || self.closed {
+            return Next::Exit;
+        }
+        if self.flight.len() >= self.options.frames_in_flight {
+            return Next::Wait;
+        }
+        let bytes = match self.sealed.front().or(self.gathering.as_ref()) {
+            Some(frame) => frame.bytes() as u64,
+            None if self.witness_due => BLOCK_BYTES as u64,
+            None => return Next::Wait,
+        };
+        if self.live.back().is_none_or(|live| self.offset + bytes > live.segment.bytes) {
+            return match self.prepared.take() {
+                Some(segment) => Next::Write(self.start_segment(segment)),
+                None => Next::Wait,
+            };
+        }
+        Next::Write(match self.sealed.pop_front().or_else(|| self.gathering.take()) {
+            Some(frame) => {
+                // It says all that the witness would have said.
+                self.witness_due = false;
+                let frame = self.fit(frame);
+                self.build(Kind::Data, frame.contexts.len() as u32, frame)
+            }
+            None => {
+                self.witness_due = false;
+                self.build(Kind::Witness, 0, Gathering::new(Buffer::with_capacity(BLOCK_BYTES)))
+            }
+        })
+    }
+
+    /// Goes over to a segment, and builds its start frame.
+    fn start_segment(&mut self, segment: Segment<F>) -> Write<F> {
+        self.enter_segment(segment);
+        self.build_start()
+    }
+
+    /// Goes over to a segment. Its start frame must be built before anything but carried frames.
+    fn enter_segment(&mut self, mut segment: Segment<F>) {
+        assert!(
+            self.live.back().is_none_or(|live| live.segment.generation < segment.generation),
+            "generations grow"
+        );
+        segment.first_lsn = self.next_lsn;
+        self.live.push_back(Live { segment: Rc::new(segment), used: 0 });
+        self.offset = BLOCK_BYTES as u64;
+    }
+
+    fn build_start(&mut self) -> Write<F> {
+        let segment = &self.live.back().expect("a segment was entered").segment;
+        let start = Start {
+            version: VERSION,
+            block_bytes: BLOCK_BYTES as u32,
+            segment_bytes: segment.bytes,
+            first_lsn: segment.first_lsn,
+        };
+        let mut frame = Gathering::new(Buffer::with_capacity(HEADER_BYTES + START_BYTES));
+        frame.buffer.extend_from_slice(&start.encode());
+        let behind = std::mem::replace(&mut self.offset, 0);
+        let write = self.build(Kind::Start, 0, frame);
+        self.offset = behind;
+        write
+    }
+
+    /// Begins the first segment after recovery: copies of the frames that are carried over, and a
+    /// start frame. The start frame makes the copies part of the log, so it must be written
+    /// when they are durable; it comes last here. All of them say what was known before any is.
+    pub(crate) fn begin(&mut self, segment: Segment<F>, frames: &[Carried]) -> Vec<Write<F>> {
+        assert!(self.live.iter().all(|live| live.segment.first_lsn < self.next_lsn));
+        self.enter_segment(segment);
+        let mut writes = Vec::with_capacity(frames.len() + 1);
+        for carried in frames {
+            assert_eq!(carried.lsn, self.next_lsn, "carried frames keep their numbers");
+            let mut frame = Gathering::new(Buffer::with_capacity(carried.frame_bytes()));
+            frame.buffer.extend_from_slice(&carried.payload);
+            if carried.commits > 0 {
+                self.newest_data = carried.lsn;
+            }
+            writes.push(self.build(Kind::Carried, carried.commits, frame));
+        }
+        writes.push(self.build_start());
+        // These are written one after the other.
+        self.statistics.most_in_flight = 1;
+        writes
+    }
+
+    /// Moves a frame that fills little of its buffer to a smaller one: readers hold on to it for
+    /// as long as they hold a commit of it.
+    fn fit(&mut self, mut frame: Gathering<T>) -> Gathering<T> {
+        if frame.buffer.capacity() > 2 * frame.bytes() {
+            let mut small = Buffer::with_capacity(frame.bytes());
+            small.extend_from_slice(&frame.buffer);
+            let mut large = std::mem::replace(&mut frame.buffer, small);
+            if large.capacity() == self.options.frame_bytes {
+                large.resize(0);
+                self.kept_buffer = Some(large);
+            }
+        }
+        frame
+    }
+
+    /// Gives a frame its number, its place and its header, and puts it in flight.
+    fn build(&mut self, kind: Kind, commits: u32, frame: Gathering<T>) -> Write<F> {
+        let Gathering { mut buffer, contexts, charged, checksum: payload_checksum } = frame;
+        // The segment that is written to: every caller went over to one.
+        let live = self.live.back_mut().expect("a frame is built for a segment");
+        let payload_bytes = buffer.len() - HEADER_BYTES;
+        let header = Header {
+            kind,
+            commits,
+            identity: self.identity,
+            generation: live.segment.generation,
+            offset: self.offset,
+            lsn: self.next_lsn,
+            watermark: self.watermark,
+            trim: self.trim,
+            payload_bytes: payload_bytes as u32,
+            previous: self.previous,
+            payload_checksum: payload_checksum.unwrap_or_else(|| checksum(&buffer[HEADER_BYTES..])),
+        };
+        let room = buffer.first_chunk_mut().expect("a frame gathers behind room for its header");
+        self.previous = header.encode(room);
+        buffer.pad_to_block();
+        assert!(header.end() <= live.segment.bytes, "a frame stays in its segment");
+        live.used = live.used.max(header.end());
+        let write = Write {
+            lsn: self.next_lsn,
+            segment: Rc::clone(&live.segment),
+            offset: self.offset,
+            buffer,
+        };
+        self.offset = header.end();
+        self.next_lsn += 1;
+        self.carried_watermark = header.watermark;
+        self.carried_trim = header.trim;
+        if kind == Kind::Data {
+            self.newest_data = header.lsn;
+        }
+        self.flight.push_back(Flight {
+            kind,
+            trim: header.trim,
+            generation: header.generation,
+            offset: header.offset,
+            payload_bytes,
+            contexts,
+            charged,
+            durable: None,
+        });
+        assert_eq!(self.watermark + self.flight.len() as u64, self.next_lsn);
+        self.statistics.count_frame(kind, &write.buffer, self.flight.len());
+        write
+    }
+
+    /// Step 3: a frame is durable.
+    pub(crate) fn complete(&mut self, lsn: u64, buffer: Buffer) -> Completion {
+        if self.poison.is_some() {
+            return Completion::default();
+        }
+        let index = usize::try_from(lsn - self.watermark).unwrap_or(usize::MAX);
+        let flight = self.flight.get_mut(index).expect("a frame completes while it is in flight");
+        assert!(flight.durable.is_none(), "a frame completes once");
+        flight.durable = Some(buffer);
+        self.statistics.completed_out_of_order += u64::from(index > 0);
+        let mut ready = false;
+        while let Some(flight) = self.flight.pop_front_if(|flight| flight.durable.is_some()) {
+            ready |= self.acknowledge(flight);
+        }
+        Completion { ready, idle: self.is_idle(), retired: self.retire() }
+    }
+
+    /// The oldest frame in flight is durable, and so is every frame before it.
+    fn acknowledge(&mut self, flight: Flight<T>) -> bool {
+        let lsn = self.watermark;
+        self.watermark += 1;
+        assert!(self.durable_trim <= flight.trim, "trim points never move back");
+        self.durable_trim = flight.trim;
+        let Some(buffer) = flight.durable.filter(|_| flight.kind == Kind::Data) else {
+            return false;
+        };
+        self.statistics.commits += flight.contexts.len() as u64;
+        self.ready.push_back(Ready {
+            lsn,
+            generation: flight.generation,
+            offset: flight.offset + HEADER_BYTES as u64,
+            payload: Bytes::from_owner(buffer)
+                .slice(HEADER_BYTES..HEADER_BYTES + flight.payload_bytes),
+            contexts: flight.contexts,
+            charged: flight.charged,
+        });
+        true
+    }
+
+    /// Gives up the segments that are wholly below the durable trim point.
+    fn retire(&mut self) -> bool {
+        while self.live.get(1).is_some_and(|next| next.segment.first_lsn <= self.durable_trim) {
+            let oldest = self.live.pop_front().map(|live| live.segment);
+            self.retiring.extend(oldest);
+        }
+        self.has_retired()
+    }
+
+    /// Step 4: everything that is ready; `None` if there is nothing.
+    pub(crate) fn take_ready(&mut self) -> Option<Vec<Committed<T>>> {
+        let count = self.ready.iter().map(|frame| frame.contexts.len()).sum();
+        if count == 0 {
+            return None;
+        }
+        let mut taken = Vec::with_capacity(count);
+        for frame in self.ready.drain(..) {
+            self.waiting_bytes -= frame.charged;
+            let commits = Commits::new(&frame.payload);
+            for (range, context) in commits.zip(frame.contexts) {
+                let location = Location {
+                    segment: frame.generation,
+                    offset: frame.offset + range.start as u64,
+                    length: range.len() as u32,
+                };
+                let bytes = frame.payload.slice(range);
+                taken.push(Committed { context, lsn: Lsn::new(frame.lsn), location, bytes });
+            }
+        }
+        assert_eq!(taken.len(), count, "a frame holds a commit for each of its contexts");
+        Some(taken)
+    }
+
+    /// Nothing can be made durable any more: fails all that is not acknowledged.
+    pub(crate) fn fail(&mut self, cause: String) {
+        if self.poison.is_some() {
+            return;
+        }
+        self.poison = Some(cause);
+        let flight = self.flight.drain(..).map(|flight| flight.contexts);
+        let sealed = self.sealed.drain(..).map(|frame| frame.contexts);
+        let gathering = self.gathering.take().map(|frame| frame.contexts);
+        self.failed.extend(flight.chain(sealed).chain(gathering).flatten());
+    }
+
+    pub(crate) fn take_failed(&mut self) -> Vec<T> {
+        std::mem::take(&mut self.failed)
+    }
+
+    /// Moves the trim point. Returns whether a witness should carry it.
+    pub(crate) fn trim_to(&mut self, below: u64) -> bool {
+        self.trim = self.trim.max(below.min(self.watermark));
+        self.wants_witness()
+    }
+
+    /// Whether nothing waits and nothing is in flight.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.flight.is_empty()
+            && self.sealed.is_empty()
+            && self.gathering.is_none()
+            && !self.witness_due
+    }
+
+    /// Whether the log is idle, and the disk does not yet know all that a witness would tell it:
+    /// that the newest commits are durable, or that a segment can go. A witness needs no witness:
+    /// its loss loses nothing.
+    pub(crate) fn wants_witness(&self) -> bool {
+        let uncovered = self.newest_data >= self.carried_watermark;
+        let frees = self.trim > self.carried_trim
+            && self.live.get(1).is_some_and(|next| next.segment.first_lsn <= self.trim);
+        self.poison.is_none() && !self.closed && self.is_idle() && (uncovered || frees)
+    }
+
+    /// Has the next free slot write a witness, if one is still wanted.
+    pub(crate) fn request_witness(&mut self) {
+        self.witness_due |= self.wants_witness();
+    }
+}
+
+impl<T> Gathering<T> {
+    fn new(mut buffer: Buffer) -> Self {
+        buffer.resize(HEADER_BYTES);
+        Self { buffer, contexts: Vec::new(), charged: 0, checksum: None }
+    }
+
+    /// Bytes of the frame as it is now, padding included.
+    fn bytes(&self) -> usize {
+        frame_bytes(self.buffer.len() - HEADER_BYTES)
+    }
+
+    fn has_room(&self, stored: usize, options: &LogOptions) -> bool {
+        self.buffer.len() + stored <= options.frame_bytes && stored <= self.buffer.spare()
+    }
+}
+
+impl Statistics {
+    fn count_frame(&mut self, kind: Kind, buffer: &Buffer, in_flight: usize) {
+        match kind {
+            Kind::Start => self.start_frames += 1,
+            Kind::Data => self.data_frames += 1,
+            Kind::Witness => self.witness_frames += 1,
+            Kind::Carried => self.carried_frames += 1,
+        }
+        self.bytes_written += buffer.len() as u64;
+        self.most_in_flight = self.most_in_flight.max(in_flight as u64);
+    }
+}
