@@ -1,1 +1,26 @@
-//! placeholder
+//! The engine: shards assembled from a log and streams, and the set of shards in one process.
+//!
+//! **What lives here.** [`Engine`], the handle that a shard's own tasks hold; the shard behind it
+//! (`shard`), which joins log, partitions and readers; the topics and who decides about them
+//! (`controller`); the calls that shards make to each other (`calls`); and the data directory's
+//! identity (`directory`).
+//!
+//! **How data flows.** Every shard opens the engine with its own environment; shard 0 takes the
+//! directory's lock and tells the others what it found. From then on a call enters on any shard,
+//! crosses the mesh once if a partition lives elsewhere, is placed in that shard's log, and its
+//! answer comes back once when it is durable.
+//!
+//! **What must never be here.** Connections and protocols.
+
+mod calls;
+mod controller;
+mod directory;
+mod engine;
+mod error;
+pub mod limits;
+mod shard;
+
+pub use directory::{DataDirectory, Identity, probe};
+pub use engine::{Engine, EngineOptions, Reader, Ticket};
+pub use error::EngineError;
+pub use shard::{Appended, OffsetQuery, ReadOutcome, ReadRequest};

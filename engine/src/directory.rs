@@ -1,0 +1,261 @@
+//! The data directory: who owns it, and what it is.
+//!
+//! ```text
+//! data/LOCK                 locked while a process has the directory open
+//! data/woodchuck.id         what this directory is: one block, written once
+//! data/shard-0000/log/      the log of shard 0
+//! ```
+//! The identity, little-endian, in a block of 4096 bytes padded with zeros:
+//!
+//! ```text
+//! offset size field
+//!      0   16 "woodchuck data\n\0"
+//!     16    4 format version, 1
+//!     20    4 shards
+//!     24   16 cluster id, random
+//!     40    4 CRC32C of bytes 0..40
+//! ```
+//! It is written under another name, made durable and then renamed, before anything else is
+//! created: a directory that has shards but no identity has lost it.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use woodchuck_io::limits::BLOCK_BYTES;
+use woodchuck_io::{Buffer, Disk, Durability, Env, File, OpenMode};
+
+use crate::EngineError;
+use crate::limits::SHARDS;
+
+const MAGIC: &[u8; 16] = b"woodchuck data\n\0";
+const VERSION: u32 = 1;
+const IDENTITY_NAME: &str = "woodchuck.id";
+const IDENTITY_NEW_NAME: &str = "woodchuck.id.new";
+const LOCK_NAME: &str = "LOCK";
+const CHECKSUM_AT: usize = 40;
+const IDENTITY_BYTES: usize = 44;
+
+/// What a data directory is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// How many shards it was created with.
+    pub shards: u32,
+    /// A random number that no other directory has.
+    pub cluster_id: u128,
+}
+
+/// An open data directory. It is locked until this value is dropped.
+pub struct DataDirectory<E: Env> {
+    /// What it is.
+    pub identity: Identity,
+    _lock: <E::Disk as Disk>::Lock,
+}
+
+/// The identity of the directory at `path`, or `None` if there is no data directory yet.
+///
+/// # Errors
+/// If what is there cannot be read, is damaged or of another version, or is not a data directory.
+pub async fn probe<E: Env>(env: &E, path: &Path) -> Result<Option<Identity>, EngineError> {
+    let names = match env.disk().list(path).await {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(failed("list", path, &error)),
+    };
+    if names.iter().any(|entry| entry.name == IDENTITY_NAME) {
+        return read_identity(env, path).await.map(Some);
+    }
+    let own = |name: &str| name == LOCK_NAME || name == IDENTITY_NEW_NAME || name == "lost+found";
+    if let Some(shard) = names.iter().find(|entry| entry.name.starts_with("shard-")) {
+        return Err(EngineError::Open(format!(
+            "{} holds {} but not {IDENTITY_NAME}: the directory is incomplete; restore that file \
+             from a copy, or choose another directory with --data",
+            path.display(),
+            shard.name
+        )));
+    }
+    if let Some(other) = names.iter().find(|entry| !own(&entry.name)) {
+        return Err(EngineError::Open(format!(
+            "{} is not a Woodchuck data directory (it holds {}); choose an empty or a new one with \
+             --data",
+            path.display(),
+            other.name
+        )));
+    }
+    Ok(None)
+}
+
+impl<E: Env> DataDirectory<E> {
+    /// Locks the directory at `path` and reads what it is, or makes it a data directory of
+    /// `shards` shards if it is empty or missing.
+    ///
+    /// # Errors
+    /// If another process has it, or it is not one that this version can open.
+    pub async fn open(env: &E, path: &Path, shards: u32) -> Result<Self, EngineError> {
+        probe(env, path).await?;
+        create_durably(env, path).await?;
+        let lock = env.disk().lock(&path.join(LOCK_NAME)).await.map_err(|error| {
+            if error.kind() == io::ErrorKind::WouldBlock {
+                EngineError::Open(format!(
+                    "{} is in use by another process; stop it, or choose another directory with \
+                     --data",
+                    path.display()
+                ))
+            } else {
+                failed("lock", path, &error)
+            }
+        })?;
+        // Looked at again now that nobody else can change it.
+        let identity = match probe(env, path).await? {
+            Some(identity) => identity,
+            None => create_identity(env, path, shards).await?,
+        };
+        if identity.shards != shards {
+            return Err(EngineError::Open(format!(
+                "{} was created with {} shards and cannot be opened with {shards}; leave out \
+                 --shards, or give --shards {}",
+                path.display(),
+                identity.shards,
+                identity.shards
+            )));
+        }
+        Ok(Self { identity, _lock: lock })
+    }
+}
+
+/// Where a shard keeps its log.
+pub(crate) fn log_path(path: &Path, shard: usize) -> PathBuf {
+    path.join(format!("shard-{shard:04}")).join("log")
+}
+
+/// Creates a directory, and makes its name durable.
+pub(crate) async fn create_durably<E: Env>(env: &E, path: &Path) -> Result<(), EngineError> {
+    let disk = env.disk();
+    disk.create_directory(path).await.map_err(|error| failed("create", path, &error))?;
+    // A parent that may not be opened is one we did not create anything in.
+    let parent = match path.parent() {
+        Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
+        Some(parent) => parent,
+        None => return Ok(()),
+    };
+    match disk.sync_directory(parent).await {
+        Err(error) if error.kind() != io::ErrorKind::PermissionDenied => {
+            Err(failed("sync", parent, &error))
+        }
+        _ => Ok(()),
+    }
+}
+
+async fn read_identity<E: Env>(env: &E, path: &Path) -> Result<Identity, EngineError> {
+    let path = path.join(IDENTITY_NAME);
+    let file = env
+        .disk()
+        .open(&path, OpenMode::Read)
+        .await
+        .map_err(|error| failed("open", &path, &error))?;
+    let (result, block) = file.read_at(Buffer::with_capacity(BLOCK_BYTES), 0).await;
+    result.map_err(|error| failed("read", &path, &error))?;
+    decode_identity(&block).map_err(|what| {
+        EngineError::Open(format!(
+            "{} {what}; restore it from a copy, or choose another directory with --data",
+            path.display()
+        ))
+    })
+}
+
+async fn create_identity<E: Env>(
+    env: &E,
+    path: &Path,
+    shards: u32,
+) -> Result<Identity, EngineError> {
+    if !(1..=SHARDS).contains(&shards) {
+        return Err(EngineError::Open(format!("{shards} shards are not 1 to {SHARDS}")));
+    }
+    let identity = Identity { shards, cluster_id: env.random("cluster id").next_u128() };
+    let (disk, new) = (env.disk(), path.join(IDENTITY_NEW_NAME));
+    match disk.remove(&new).await {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(failed("remove", &new, &error));
+        }
+        _ => {}
+    }
+    let file = disk
+        .open(&new, OpenMode::CreateNew)
+        .await
+        .map_err(|error| failed("create", &new, &error))?;
+    let (result, _) = file.write_at(encode_identity(identity), 0, Durability::Volatile).await;
+    result.map_err(|error| failed("write", &new, &error))?;
+    file.sync_data().await.map_err(|error| failed("sync", &new, &error))?;
+    let named = path.join(IDENTITY_NAME);
+    disk.rename(&new, &named).await.map_err(|error| failed("rename", &new, &error))?;
+    disk.sync_directory(path).await.map_err(|error| failed("sync", path, &error))?;
+    Ok(identity)
+}
+
+fn encode_identity(identity: Identity) -> Buffer {
+    let mut block = Buffer::zeroed(BLOCK_BYTES);
+    block[..16].copy_from_slice(MAGIC);
+    block[16..20].copy_from_slice(&VERSION.to_le_bytes());
+    block[20..24].copy_from_slice(&identity.shards.to_le_bytes());
+    block[24..40].copy_from_slice(&identity.cluster_id.to_le_bytes());
+    let sum = checksum(&block[..CHECKSUM_AT]);
+    block[CHECKSUM_AT..IDENTITY_BYTES].copy_from_slice(&sum.to_le_bytes());
+    block
+}
+
+fn decode_identity(block: &[u8]) -> Result<Identity, String> {
+    let Some(fields) = block.first_chunk::<IDENTITY_BYTES>() else {
+        return Err(format!("is cut off: {} bytes", block.len()));
+    };
+    let number = |at: usize| u32::from_le_bytes([0, 1, 2, 3].map(|byte| fields[at + byte]));
+    if fields[..16] != *MAGIC {
+        return Err("is not a Woodchuck identity file".to_owned());
+    }
+    if number(CHECKSUM_AT) != checksum(&fields[..CHECKSUM_AT]) {
+        return Err("is damaged: its checksum does not match".to_owned());
+    }
+    if number(16) != VERSION {
+        return Err(format!(
+            "has format version {}, and this version of Woodchuck reads {VERSION}",
+            number(16)
+        ));
+    }
+    let shards = number(20);
+    if !(1..=SHARDS).contains(&shards) {
+        return Err(format!("names {shards} shards"));
+    }
+    let mut cluster_id = [0; 16];
+    cluster_id.copy_from_slice(&fields[24..40]);
+    Ok(Identity { shards, cluster_id: u128::from_le_bytes(cluster_id) })
+}
+
+fn checksum(bytes: &[u8]) -> u32 {
+    crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32Iscsi, bytes) as u32
+}
+
+fn failed(doing: &str, path: &Path, error: &io::Error) -> EngineError {
+    EngineError::Open(format!("cannot {doing} {}: {error}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_identity_comes_back_and_damage_is_told_apart() {
+        let identity = Identity { shards: 3, cluster_id: 0x1234_5678_9ABC };
+        let block = encode_identity(identity);
+        assert_eq!(decode_identity(&block), Ok(identity));
+        for at in 0..IDENTITY_BYTES {
+            let mut damaged = block.to_vec();
+            damaged[at] ^= 0x40;
+            assert!(decode_identity(&damaged).is_err(), "byte {at}");
+        }
+        assert!(decode_identity(&block[..43]).is_err());
+        let mut newer = block.to_vec();
+        newer[16] = 2;
+        let sum = checksum(&newer[..CHECKSUM_AT]);
+        newer[CHECKSUM_AT..IDENTITY_BYTES].copy_from_slice(&sum.to_le_bytes());
+        let error = decode_identity(&newer).expect_err("another version");
+        assert!(error.contains("format version 2"), "{error}");
+    }
+}

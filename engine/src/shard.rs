@@ -1,0 +1,726 @@
+//! One shard: its log, the partitions that live on it, and who waits for them.
+//!
+//! An append is checked, gets its offset, takes its place in the log, and is answered when the log
+//! says that it is durable; only then do readers see it. Appends that find the log full wait in a
+//! bounded queue, first in, first out, so that a connection's batches keep their order.
+//!
+//! If the log fails, the shard is poisoned: what was in flight is answered with an error that says
+//! that it may or may not have happened, and so is everything after it. Nothing is retried.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use event_listener::Event;
+use futures_channel::oneshot;
+use futures_util::StreamExt;
+use futures_util::future::{Either, select, select_all};
+use woodchuck_io::{Env, Monotonic};
+use woodchuck_stream::batch::STAMP_BYTES;
+use woodchuck_stream::operation::{self, APPEND_HEADER_BYTES, Operation};
+use woodchuck_stream::{
+    Batch, BatchError, BatchPlace, Offset, OffsetAndTimestamp, Partition, PartitionId, Reservation,
+    Tail, Topic, TopicId, TopicsImage,
+};
+use woodchuck_wal::{Committed, Location, Log, LogError, Lsn, Recovered};
+
+use crate::EngineError;
+use crate::limits::{APPEND_QUEUE_BYTES, READS_IN_FLIGHT, RECLAIM_SEGMENTS};
+
+/// What became of an append.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Appended {
+    /// The offset of the batch's first record.
+    pub base_offset: Offset,
+    /// The first offset of the partition.
+    pub start: Offset,
+}
+
+/// What to read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReadRequest {
+    /// The partition.
+    pub partition: PartitionId,
+    /// The first offset wanted.
+    pub offset: Offset,
+    /// The most bytes wanted of this partition, if more than one batch is there.
+    pub max_bytes: usize,
+}
+
+/// What was read.
+#[derive(Clone, Debug)]
+pub struct ReadOutcome {
+    /// Whole batches in order; the first holds the offset asked for. Empty at the end.
+    pub batches: Vec<Bytes>,
+    /// The first offset of the partition.
+    pub start: Offset,
+    /// The offset after the last visible one.
+    pub end: Offset,
+}
+
+/// What a read would find in a partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Readable {
+    pub(crate) bytes: usize,
+    /// The offset after the last visible record.
+    pub(crate) end: Offset,
+}
+
+impl ReadOutcome {
+    /// Bytes of all batches.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.batches.iter().map(Bytes::len).sum()
+    }
+}
+
+/// Which offset of a partition is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OffsetQuery {
+    /// The first.
+    Earliest,
+    /// The one after the last.
+    Latest,
+    /// That of the record with the largest timestamp.
+    MaxTimestamp,
+    /// That of the first record at or after this time, in milliseconds since 1970.
+    Timestamp(i64),
+}
+
+pub(crate) type AppendResult = Result<Appended, EngineError>;
+
+/// What travels through the log with a commit, and comes back when it is durable.
+enum Pending {
+    Append { partition: PartitionId, place: PendingPlace, reply: oneshot::Sender<AppendResult> },
+    Topics { reply: oneshot::Sender<Result<Lsn, EngineError>> },
+}
+
+/// Where an appended batch will be, as far as it is known before its frame is placed.
+#[derive(Clone, Copy)]
+struct PendingPlace {
+    base_offset: Offset,
+    last_offset: Offset,
+    max_timestamp: i64,
+}
+
+struct QueuedAppend {
+    partition: PartitionId,
+    batch: Batch,
+    reply: oneshot::Sender<AppendResult>,
+}
+
+/// A shard. Cheap to clone; clones are the same shard.
+pub(crate) struct Shard<E: Env> {
+    inner: Rc<Inner<E>>,
+}
+
+impl<E: Env> Clone for Shard<E> {
+    fn clone(&self) -> Self {
+        Self { inner: Rc::clone(&self.inner) }
+    }
+}
+
+struct Inner<E: Env> {
+    env: E,
+    index: usize,
+    shards: usize,
+    log: Log<E, Pending>,
+    segment_bytes: u64,
+    partitions: RefCell<BTreeMap<PartitionId, PartitionCell>>,
+    tail: RefCell<Tail>,
+    queue: RefCell<VecDeque<QueuedAppend>>,
+    /// Bytes of the batches in `queue`; at most [`APPEND_QUEUE_BYTES`].
+    queued_bytes: Cell<usize>,
+    queue_filled: Event,
+    /// Every frame below it has been applied. What is behind may be durable without being in a
+    /// partition's index yet; trimming it would lose it.
+    applied: Cell<Lsn>,
+    /// Why nothing more is taken: the log failed, or was closed. Never cleared: after a failed flush
+    /// nothing can be trusted.
+    ended: RefCell<Option<EngineError>>,
+}
+
+/// A partition and those who wait for it to grow.
+struct PartitionCell {
+    partition: Partition,
+    grown: Rc<Event>,
+}
+
+/// What a shard's log says, put together by recovery.
+pub(crate) struct RecoveredState {
+    partitions: BTreeMap<PartitionId, Partition>,
+    tail: Tail,
+    /// Topics by what this log says; only shard 0's log says anything.
+    pub(crate) topics: TopicsImage,
+}
+
+impl RecoveredState {
+    pub(crate) fn new(tail_bytes: usize) -> Self {
+        Self {
+            partitions: BTreeMap::new(),
+            tail: Tail::new(tail_bytes),
+            topics: TopicsImage::default(),
+        }
+    }
+
+    /// Applies one commit of the log.
+    pub(crate) fn replay(&mut self, commit: Recovered) -> Result<(), String> {
+        let operation = operation::decode(commit.bytes.clone());
+        match operation.map_err(|error| error.to_string())? {
+            Operation::Append { partition, batch } => {
+                let batch = Batch::parse_stored(batch).map_err(|error| error.to_string())?;
+                let pending = PendingPlace {
+                    base_offset: batch.base_offset(),
+                    last_offset: batch.base_offset() + i64::from(batch.last_offset_delta()),
+                    max_timestamp: batch.max_timestamp(),
+                };
+                let place = pending.at(commit.lsn, commit.location);
+                // A partition may begin later than 0 here if its topic was deleted and the log
+                // trimmed since; `install` then drops it, and refuses it if the topic lives.
+                self.partitions
+                    .entry(partition)
+                    .or_insert_with(|| Partition::starting_at(partition, batch.base_offset()))
+                    .recover(&batch, place)?;
+                self.tail.push(commit.location, commit.bytes);
+            }
+            Operation::CreateTopic(topic) => self.topics.insert(topic),
+            Operation::DeleteTopic(id) => {
+                self.topics.remove(id);
+            }
+            Operation::TopicsSnapshot(topics) => self.topics = TopicsImage::from_topics(topics),
+        }
+        Ok(())
+    }
+}
+
+impl PendingPlace {
+    /// The place of the batch, in a commit of that place.
+    fn at(self, lsn: Lsn, commit: Location) -> BatchPlace {
+        let header = APPEND_HEADER_BYTES as u32;
+        let location = Location {
+            segment: commit.segment,
+            offset: commit.offset + u64::from(header),
+            length: commit.length - header,
+        };
+        let Self { base_offset, last_offset, max_timestamp } = self;
+        BatchPlace { base_offset, last_offset, max_timestamp, lsn, location }
+    }
+}
+
+/// Opens a shard's log and replays it.
+pub(crate) async fn open_log<E: Env>(
+    env: &E,
+    path: std::path::PathBuf,
+    options: woodchuck_wal::LogOptions,
+    tail_bytes: usize,
+) -> Result<(ShardLog<E>, RecoveredState, woodchuck_wal::Recovery), LogError> {
+    let mut state = RecoveredState::new(tail_bytes);
+    let segment_bytes = options.segment_bytes;
+    let (log, recovery) =
+        Log::open(env.clone(), path, options, |commit| state.replay(commit)).await?;
+    let next_lsn = recovery.next_lsn;
+    Ok((ShardLog { log, segment_bytes, next_lsn }, state, recovery))
+}
+
+/// An opened log that has no shard yet.
+pub(crate) struct ShardLog<E: Env> {
+    log: Log<E, Pending>,
+    segment_bytes: u64,
+    /// Every frame below it was replayed.
+    next_lsn: Lsn,
+}
+
+impl<E: Env> Shard<E> {
+    /// A shard of this log and this state, with its tasks started.
+    pub(crate) fn start(
+        env: E,
+        index: usize,
+        shards: usize,
+        log: ShardLog<E>,
+        state: RecoveredState,
+    ) -> Self {
+        let cell = |partition| PartitionCell { partition, grown: Rc::default() };
+        let partitions =
+            state.partitions.into_iter().map(|(id, partition)| (id, cell(partition))).collect();
+        let shard = Self {
+            inner: Rc::new(Inner {
+                env: env.clone(),
+                index,
+                shards,
+                log: log.log,
+                segment_bytes: log.segment_bytes,
+                partitions: RefCell::new(partitions),
+                tail: RefCell::new(state.tail),
+                queue: RefCell::default(),
+                queued_bytes: Cell::new(0),
+                queue_filled: Event::new(),
+                applied: Cell::new(log.next_lsn),
+                ended: RefCell::new(None),
+            }),
+        };
+        env.spawn("apply commits", shard.clone().apply_commits()).detach();
+        env.spawn("append queued", shard.clone().append_queued()).detach();
+        shard
+    }
+
+    /// Makes the partitions those of `image`: adds what is new and drops what is gone.
+    ///
+    /// # Errors
+    /// If a partition that should begin at 0 begins later: its first records are missing.
+    pub(crate) fn install(&self, image: &TopicsImage) -> Result<(), EngineError> {
+        let (index, shards) = (self.inner.index, self.inner.shards);
+        let mut partitions = self.inner.partitions.borrow_mut();
+        let before = partitions.len();
+        partitions.retain(|id, _| image.by_id(id.topic).is_some());
+        let dropped = before - partitions.len();
+        for topic in image.iter() {
+            for id in partitions_on(topic, index, shards) {
+                let cell = partitions.entry(id).or_insert_with(|| PartitionCell {
+                    partition: Partition::new(id),
+                    grown: Rc::default(),
+                });
+                if cell.partition.start() != 0 {
+                    return Err(EngineError::Open(format!(
+                        "shard {index}: partition {} of topic {} begins at offset {} in the log; \
+                         its earlier records are missing",
+                        id.index,
+                        topic.name,
+                        cell.partition.start()
+                    )));
+                }
+            }
+        }
+        drop(partitions);
+        if dropped > 0 && index != 0 {
+            // Shard 0 must write a snapshot of the topics first; see the controller.
+            self.trim(None);
+        }
+        Ok(())
+    }
+
+    /// Gives back the log below everything that is still needed, and below `snapshot` if shard 0
+    /// wrote one.
+    pub(crate) fn trim(&self, snapshot: Option<Lsn>) {
+        let partitions = self.inner.partitions.borrow();
+        let oldest = partitions.values().filter_map(|cell| cell.partition.oldest_lsn()).min();
+        let applied = self.inner.applied.get();
+        let below = applied.min(oldest.unwrap_or(applied)).min(snapshot.unwrap_or(applied));
+        self.inner.log.trim(below);
+    }
+
+    /// Whether it is worth giving back log.
+    pub(crate) fn wants_reclaim(&self) -> bool {
+        self.inner.log.bytes_retained() > RECLAIM_SEGMENTS * self.inner.segment_bytes
+    }
+
+    /// Takes a batch. The answer comes when it is durable. Batches are taken in the order of the
+    /// calls.
+    pub(crate) fn append(
+        &self,
+        partition: PartitionId,
+        batch: Batch,
+        reply: oneshot::Sender<AppendResult>,
+    ) {
+        let queued = QueuedAppend { partition, batch, reply };
+        let waiting = !self.inner.queue.borrow().is_empty();
+        let Some(queued) = (if waiting { Some(queued) } else { self.place(queued) }) else {
+            return;
+        };
+        let bytes = queued.batch.bytes().len();
+        let total = self.inner.queued_bytes.get() + bytes;
+        if total > APPEND_QUEUE_BYTES {
+            answer(queued.reply, Err(EngineError::Busy("queue of a shard's log")));
+            return;
+        }
+        self.inner.queued_bytes.set(total);
+        self.inner.queue.borrow_mut().push_back(queued);
+        self.inner.queue_filled.notify(1);
+    }
+
+    /// Gives a batch its offset and its place in the log, or gives it back if the log is full.
+    fn place(&self, queued: QueuedAppend) -> Option<QueuedAppend> {
+        if let Some(error) = self.inner.ended.borrow().clone() {
+            answer(queued.reply, Err(error));
+            return None;
+        }
+        let QueuedAppend { partition: id, batch, reply } = queued;
+        let mut partitions = self.inner.partitions.borrow_mut();
+        let Some(cell) = partitions.get_mut(&id) else {
+            answer(reply, Err(EngineError::UnknownPartition));
+            return None;
+        };
+        let base_offset = match cell.partition.reserve(&batch) {
+            Reservation::New { base_offset } => base_offset,
+            Reservation::Duplicate { base_offset, last_offset } => {
+                self.answer_duplicate(id, base_offset, last_offset, reply);
+                return None;
+            }
+            Reservation::OutOfOrder { expected, found } => {
+                answer(reply, Err(EngineError::OutOfOrderSequence { expected, found }));
+                return None;
+            }
+            Reservation::Fenced => {
+                answer(reply, Err(EngineError::Fenced));
+                return None;
+            }
+        };
+        let last_offset = base_offset + i64::from(batch.last_offset_delta());
+        let place = PendingPlace { base_offset, last_offset, max_timestamp: batch.max_timestamp() };
+        let (header, stamp) = (operation::append_header(id), batch.stamp(base_offset));
+        let parts = [&header[..], &stamp[..], &batch.bytes()[STAMP_BYTES..]];
+        let pending = Pending::Append { partition: id, place, reply };
+        match self.inner.log.submit(&parts, pending) {
+            Ok(()) => None,
+            Err((error, Pending::Append { reply, .. })) => {
+                cell.partition.cancel(&batch, base_offset);
+                match error {
+                    LogError::Busy { .. } => {
+                        return Some(QueuedAppend { partition: id, batch, reply });
+                    }
+                    LogError::Full { .. } => answer(reply, Err(EngineError::Busy("disk"))),
+                    LogError::TooLarge { .. } => {
+                        let length = batch.bytes().len();
+                        answer(reply, Err(BatchError::TooLarge { length }.into()));
+                    }
+                    error => answer(reply, Err(storage_error(&error))),
+                }
+                None
+            }
+            Err((_, Pending::Topics { .. })) => unreachable!("the context given is given back"),
+        }
+    }
+
+    /// Answers a batch that was sent before, once it is durable.
+    fn answer_duplicate(
+        &self,
+        id: PartitionId,
+        base_offset: Offset,
+        last_offset: Offset,
+        reply: oneshot::Sender<AppendResult>,
+    ) {
+        let shard = self.clone();
+        let wait = async move {
+            shard.wait_beyond(&[(id, last_offset)]).await;
+            let start = shard.start_of(id);
+            answer(reply, start.map(|start| Appended { base_offset, start }));
+        };
+        self.inner.env.spawn("answer duplicate", wait).detach();
+    }
+
+    fn start_of(&self, id: PartitionId) -> Result<Offset, EngineError> {
+        if let Some(error) = self.inner.ended.borrow().clone() {
+            return Err(error);
+        }
+        let partitions = self.inner.partitions.borrow();
+        let cell = partitions.get(&id).ok_or(EngineError::UnknownPartition)?;
+        Ok(cell.partition.start())
+    }
+
+    /// Places queued appends as the log gets room.
+    async fn append_queued(self) {
+        loop {
+            let filled = self.inner.queue_filled.listen();
+            if self.inner.queue.borrow().is_empty() {
+                filled.await;
+                continue;
+            }
+            self.inner.log.room().await;
+            loop {
+                let Some(queued) = self.inner.queue.borrow_mut().pop_front() else { break };
+                let bytes = queued.batch.bytes().len();
+                if let Some(queued) = self.place(queued) {
+                    self.inner.queue.borrow_mut().push_front(queued);
+                    break;
+                }
+                self.inner.queued_bytes.set(self.inner.queued_bytes.get() - bytes);
+            }
+        }
+    }
+
+    /// Writes a topic operation, and returns its place in the log when it is durable.
+    pub(crate) async fn write_topics(&self, operation: &[u8]) -> Result<Lsn, EngineError> {
+        let (reply, answer) = oneshot::channel();
+        let mut pending = Pending::Topics { reply };
+        loop {
+            if let Some(error) = self.inner.ended.borrow().clone() {
+                return Err(error);
+            }
+            match self.inner.log.submit(&[operation], pending) {
+                Ok(()) => break,
+                Err((LogError::Busy { .. }, given_back)) => pending = given_back,
+                Err((LogError::Full { .. }, _)) => return Err(EngineError::Busy("disk")),
+                Err((error, _)) => return Err(storage_error(&error)),
+            }
+            self.inner.log.room().await;
+        }
+        answer.await.unwrap_or(Err(EngineError::Closed))
+    }
+
+    /// Applies commits in the order of the log, as they become durable.
+    async fn apply_commits(self) {
+        loop {
+            match self.inner.log.committed().await {
+                Ok(commits) => commits.into_iter().for_each(|commit| self.apply(commit)),
+                Err(LogError::Closed) => return self.fail(&EngineError::Closed),
+                Err(error) => {
+                    let error = storage_error(&error);
+                    tracing::error!(
+                        "shard {} is poisoned: {error}. Nothing more is written to it. What was \
+                         acknowledged is safe; restart the process once the disk is in order",
+                        self.inner.index
+                    );
+                    return self.fail(&error);
+                }
+            }
+        }
+    }
+
+    fn apply(&self, commit: Committed<Pending>) {
+        self.inner.applied.set(commit.lsn);
+        match commit.context {
+            Pending::Append { partition: id, place, reply } => {
+                self.inner.tail.borrow_mut().push(commit.location, commit.bytes);
+                let mut partitions = self.inner.partitions.borrow_mut();
+                let Some(cell) = partitions.get_mut(&id) else {
+                    // The topic was deleted while the batch was on its way to the disk.
+                    answer(reply, Err(EngineError::UnknownPartition));
+                    return;
+                };
+                cell.partition.apply(place.at(commit.lsn, commit.location));
+                cell.grown.notify(usize::MAX);
+                let (base_offset, start) = (place.base_offset, cell.partition.start());
+                answer(reply, Ok(Appended { base_offset, start }));
+            }
+            Pending::Topics { reply } => answer(reply, Ok(commit.lsn)),
+        }
+    }
+
+    /// Answers everything that waits, and whatever comes after, with `error`.
+    fn fail(&self, error: &EngineError) {
+        *self.inner.ended.borrow_mut() = Some(error.clone());
+        for pending in self.inner.log.take_failed() {
+            match pending {
+                Pending::Append { reply, .. } => answer(reply, Err(error.clone())),
+                Pending::Topics { reply } => answer(reply, Err(error.clone())),
+            }
+        }
+        for queued in self.inner.queue.take() {
+            answer(queued.reply, Err(error.clone()));
+        }
+        self.inner.queued_bytes.set(0);
+        for cell in self.inner.partitions.borrow().values() {
+            cell.grown.notify(usize::MAX);
+        }
+    }
+
+    /// What a read of these partitions would find, without reading it: for each the bytes, counted
+    /// up to `enough`, and its end. `None` for one that would fail.
+    pub(crate) fn readable(
+        &self,
+        requests: &[ReadRequest],
+        enough: usize,
+    ) -> Vec<Option<Readable>> {
+        let partitions = self.inner.partitions.borrow();
+        let readable = |request: &ReadRequest| {
+            let partition = &partitions.get(&request.partition)?.partition;
+            let bytes = partition.readable_bytes(request.offset, enough)?;
+            Some(Readable { bytes, end: partition.end() })
+        };
+        requests.iter().map(readable).collect()
+    }
+
+    /// Reads several partitions, in the order given, up to `max_bytes` in all, but at least one
+    /// batch if any partition has one.
+    pub(crate) async fn read(
+        &self,
+        requests: &[ReadRequest],
+        max_bytes: usize,
+    ) -> Vec<Result<ReadOutcome, EngineError>> {
+        let mut left = max_bytes;
+        let mut nothing_yet = true;
+        let mut outcomes = Vec::with_capacity(requests.len());
+        for request in requests {
+            let outcome = self.read_one(request, left, nothing_yet).await;
+            if let Ok(outcome) = &outcome {
+                left = left.saturating_sub(outcome.bytes());
+                nothing_yet &= outcome.batches.is_empty();
+            }
+            outcomes.push(outcome);
+        }
+        outcomes
+    }
+
+    async fn read_one(
+        &self,
+        request: &ReadRequest,
+        left: usize,
+        at_least_one: bool,
+    ) -> Result<ReadOutcome, EngineError> {
+        let limit = request.max_bytes.min(left);
+        let mut plan = {
+            let partitions = self.inner.partitions.borrow();
+            let cell = partitions.get(&request.partition).ok_or(EngineError::UnknownPartition)?;
+            let (start, end) = (cell.partition.start(), cell.partition.end());
+            cell.partition
+                .plan_read(request.offset, limit)
+                .ok_or(EngineError::OffsetOutOfRange { start, end })?
+        };
+        let too_large = |place: &BatchPlace| place.location.length as usize > limit;
+        if !at_least_one && plan.batches.first().is_some_and(too_large) {
+            plan.batches.clear();
+        }
+        let mut reads = futures_util::stream::iter(plan.batches)
+            .map(|place| self.read_batch(request.partition, place))
+            .buffered(READS_IN_FLIGHT);
+        let mut batches = Vec::new();
+        while let Some(batch) = reads.next().await {
+            batches.push(batch?);
+        }
+        Ok(ReadOutcome { batches, start: plan.start, end: plan.end })
+    }
+
+    /// A batch's bytes, from memory or from the log.
+    async fn read_batch(&self, id: PartitionId, place: BatchPlace) -> Result<Bytes, EngineError> {
+        if let Some(bytes) = self.inner.tail.borrow().get(place.location) {
+            return Ok(bytes);
+        }
+        let read = self.inner.log.read(place.location).await;
+        if !self.inner.partitions.borrow().contains_key(&id) {
+            // Deleted meanwhile: the log below may hold something else by now.
+            return Err(EngineError::UnknownPartition);
+        }
+        let bytes = read.map_err(|error| storage_error(&error))?;
+        let damaged = |what: &dyn std::fmt::Display| {
+            EngineError::Storage(format!(
+                "shard {}: the batch at offset {} of partition {} of topic {:?} cannot be read \
+                 back (log segment {}, byte {}): {what}",
+                self.inner.index,
+                place.base_offset,
+                id.index,
+                id.topic,
+                place.location.segment,
+                place.location.offset
+            ))
+        };
+        let batch = Batch::parse_stored(bytes).map_err(|error| damaged(&error))?;
+        if batch.base_offset() != place.base_offset {
+            return Err(damaged(&"another batch stands in its place"));
+        }
+        Ok(batch.bytes().clone())
+    }
+
+    /// Answers a question about a partition's offsets. `None`: no record is that young.
+    pub(crate) async fn offset(
+        &self,
+        id: PartitionId,
+        query: OffsetQuery,
+    ) -> Result<Option<OffsetAndTimestamp>, EngineError> {
+        let without_timestamp = |offset| Ok(Some(OffsetAndTimestamp { offset, timestamp: -1 }));
+        let (place, timestamp) = {
+            let partitions = self.inner.partitions.borrow();
+            let cell = partitions.get(&id).ok_or(EngineError::UnknownPartition)?;
+            let partition = &cell.partition;
+            match query {
+                OffsetQuery::Earliest => return without_timestamp(partition.start()),
+                OffsetQuery::Latest => return without_timestamp(partition.end()),
+                OffsetQuery::MaxTimestamp => {
+                    let place = partition.max_timestamp();
+                    (place, place.map_or(0, |place| place.max_timestamp))
+                }
+                OffsetQuery::Timestamp(timestamp) => {
+                    (partition.find_timestamp(timestamp), timestamp)
+                }
+            }
+        };
+        let Some(place) = place else { return Ok(None) };
+        let bytes = self.read_batch(id, place).await?;
+        let batch = Batch::parse_stored(bytes)?;
+        Ok(batch.find_timestamp(timestamp))
+    }
+
+    /// Completes when any of the partitions has visible records beyond the offset given for it,
+    /// when one of them is gone, or when the shard has failed.
+    pub(crate) async fn wait_beyond(&self, targets: &[(PartitionId, Offset)]) {
+        loop {
+            let mut growths = Vec::with_capacity(targets.len());
+            for (id, offset) in targets {
+                let partitions = self.inner.partitions.borrow();
+                let Some(cell) = partitions.get(id) else { return };
+                if cell.partition.end() > *offset || self.inner.ended.borrow().is_some() {
+                    return;
+                }
+                growths.push(cell.grown.listen());
+            }
+            if growths.is_empty() {
+                return std::future::pending().await;
+            }
+            select_all(growths).await;
+        }
+    }
+
+    /// As [`wait_beyond`](Self::wait_beyond), but until `deadline` at most.
+    pub(crate) async fn wait_beyond_until(
+        &self,
+        targets: &[(PartitionId, Offset)],
+        deadline: Monotonic,
+    ) {
+        let grown = std::pin::pin!(self.wait_beyond(targets));
+        let late = std::pin::pin!(self.inner.env.sleep_until(deadline));
+        match select(grown, late).await {
+            Either::Left(_) | Either::Right(_) => {}
+        }
+    }
+
+    /// Makes everything that was taken durable, and stops the log.
+    pub(crate) async fn close(&self) -> Result<(), EngineError> {
+        self.inner.log.clone().close().await.map_err(|error| storage_error(&error))
+    }
+}
+
+/// The partitions of a topic that live on a shard.
+fn partitions_on(topic: &Topic, shard: usize, shards: usize) -> impl Iterator<Item = PartitionId> {
+    let first = (shard + shards - topic.first_shard as usize % shards) % shards;
+    let id: TopicId = topic.id;
+    (first as u32..topic.partitions)
+        .step_by(shards)
+        .map(move |index| PartitionId { topic: id, index })
+}
+
+/// Sends an answer. Whoever asked may have gone away, which is their business.
+fn answer<T>(reply: oneshot::Sender<T>, result: T) {
+    drop(reply.send(result));
+}
+
+fn storage_error(error: &LogError) -> EngineError {
+    EngineError::Storage(error.to_string())
+}
+
+/// A shared image of the topics.
+pub(crate) type SharedTopics = Arc<TopicsImage>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use woodchuck_stream::TopicName;
+
+    #[test]
+    fn every_partition_is_on_the_shard_its_topic_says() {
+        for shards in 1..5 {
+            for first_shard in 0..5 {
+                let name = TopicName::new("t").expect("a good name");
+                let topic = Topic { id: TopicId(1), name, partitions: 11, first_shard };
+                let mut found = Vec::new();
+                for shard in 0..shards {
+                    for id in partitions_on(&topic, shard, shards) {
+                        assert_eq!(topic.shard(id.index, shards), shard);
+                        found.push(id.index);
+                    }
+                }
+                found.sort_unstable();
+                assert_eq!(found, (0..11).collect::<Vec<u32>>());
+            }
+        }
+    }
+}
