@@ -1,1 +1,17 @@
-//! placeholder
+//! The whole product inside the simulated world.
+//!
+//! **What lives here.** A Kafka client over the seam ([`client`]); what clients saw, and what must
+//! be true of it ([`history`]); clients that work and check (`bots`); and the scenario that puts a
+//! broker and its clients into one world and strikes the broker down again and again ([`broker`]).
+//!
+//! **How data flows.** A seed gives a world and a plan. Bots tell the history what they sent, what
+//! was acknowledged and what they read; the history panics at the first contradiction, and the
+//! world turns that into a failure with its seed, its time and the latest events.
+//!
+//! **What must never be here.** Knowledge of the engine's insides: what is checked is what a client
+//! can see.
+
+mod bots;
+pub mod broker;
+pub mod client;
+pub mod history;

@@ -1,0 +1,45 @@
+//! The whole broker in 400 simulated worlds: clients work while it is killed, crashed, unplugged
+//! and stopped, and what they saw must hold. The tests differ in their seeds alone, so that they
+//! run at the same time; the first also checks that the worlds are worth anything.
+
+use woodchuck_sim::FaultKind;
+use woodchuck_tests::run_worlds;
+
+#[test]
+fn worlds_0_to_100_hold_and_faults_matter_in_them() {
+    let reports = run_worlds(0..100);
+    let sum = |count: &dyn Fn(&woodchuck_scenarios::broker::Report) -> u64| -> u64 {
+        reports.iter().map(count).sum()
+    };
+    assert!(sum(&|report| report.acknowledged) > 10_000, "the clients hardly worked");
+    assert!(sum(&|report| report.read) > 10_000, "the clients hardly read");
+    for kind in [
+        FaultKind::Kill,
+        FaultKind::OsCrash,
+        FaultKind::PowerCut,
+        FaultKind::LostSector,
+        FaultKind::LostName,
+        FaultKind::InFlightLost,
+        FaultKind::UnacknowledgedWrite,
+        FaultKind::PeerReset,
+        FaultKind::RandomReset,
+        FaultKind::Reordered,
+    ] {
+        assert!(sum(&|report| report.statistics.faults(kind)) > 0, "{kind:?} never mattered");
+    }
+}
+
+#[test]
+fn worlds_100_to_200_hold() {
+    run_worlds(100..200);
+}
+
+#[test]
+fn worlds_200_to_300_hold() {
+    run_worlds(200..300);
+}
+
+#[test]
+fn worlds_300_to_400_hold() {
+    run_worlds(300..400);
+}
