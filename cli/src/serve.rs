@@ -77,6 +77,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode, String> {
     };
     let running =
         Runtime::start(runtime, serve).map_err(|error| format!("cannot start: {error}"))?;
+    tracing::info!("{shards} shards run on {}", running.backend());
     let stopper = running.stopper();
     stop_on_signals(move || stopper.stop())?;
     let mut failures: Vec<String> = Vec::new();

@@ -6,16 +6,18 @@
 //! ring a core) and `posix` (ordinary system calls, for places where io_uring is refused).
 //!
 //! **How data flows.** A shard is a [`Program`]: an async function generic over `Env`. In
-//! production [`runtime::Runtime::start`] starts one pinned thread a shard and hands each an `Env`; in tests
-//! the simulator does the same with virtual machines on one thread. Everything a shard reads,
-//! writes, waits for or draws at random goes down through its `Env` and comes back as a future's
-//! output. Nothing calls upwards.
+//! production [`runtime::Runtime::start`] starts one pinned thread a shard and hands each an
+//! `Env`; in tests the simulator does the same with virtual machines on one thread. Everything a
+//! shard reads, writes, waits for or draws at random goes down through its `Env` and comes back as
+//! a future's output. Nothing calls upwards.
 //!
 //! **What must never be here.** Anything that knows what a log, a topic or a protocol is.
 //!
 //! `unsafe` is allowed in this crate alone; each block says, numbered, why it is sound.
 
 pub mod buffer;
+#[cfg(feature = "ceiling")]
+pub mod ceiling;
 mod env;
 pub mod executor;
 pub mod limits;

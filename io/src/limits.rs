@@ -33,6 +33,13 @@ pub const TASKS_PER_TURN: usize = 256;
 /// about 20 us each way, and a durable write of one block is done after about 60.
 pub const IDLE_SPIN_US: u64 = 50;
 
+/// A round of idle polling that takes longer than this, in microseconds, means that others want the
+/// CPU: yielding it takes well below a microsecond otherwise.
+pub const CONTENDED_YIELD_US: u64 = 200;
+
+/// How long a shard then sleeps at once when it is idle, without polling, in milliseconds.
+pub const CONTENDED_PAUSE_MS: u64 = 100;
+
 /// Entries of a ring's submission queue. More operations than that wait in memory for room.
 pub const RING_SUBMISSIONS: u32 = 512;
 

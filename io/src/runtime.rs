@@ -336,7 +336,7 @@ fn launch<D: Driver, P: Program>(
         // A thread that is gone is reported by `join`.
         start.send(()).ok();
     }
-    tracing::info!(backend = %runtime.backend, shards = options.shards, "shards run");
+    tracing::debug!(backend = %runtime.backend, shards = options.shards, "shards run");
     Ok(runtime)
 }
 

@@ -4,9 +4,8 @@ use woodchuck_tests::run_worlds;
 
 #[test]
 fn fifty_seeds_run_twice_give_the_same_trace() {
-    let hashes = || -> Vec<u64> {
-        run_worlds(1000..1050).iter().map(|report| report.trace_hash).collect()
-    };
+    let hashes =
+        || -> Vec<u64> { run_worlds(1000..1050).iter().map(|report| report.trace_hash).collect() };
     let (first, second) = (hashes(), hashes());
     assert_eq!(first, second);
     let distinct: std::collections::BTreeSet<u64> = first.into_iter().collect();

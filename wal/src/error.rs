@@ -129,8 +129,8 @@ impl fmt::Display for LogError {
                 formatter,
                 "acknowledged data is damaged: frames {first_lost} up to, not including, \
                  {lost_below} are not all readable, from segment {segment:016x} offset {offset} \
-                 on ({evidence}); nothing was changed: restore the log from a copy, or salvage \
-                 what can be read with `woodchuck repair`"
+                 on ({evidence}); nothing was changed: restore the data directory from a copy, \
+                 and keep this one, of which all that is readable can still be salvaged"
             ),
             Self::WrongVersion { segment, found, supported } => write!(
                 formatter,

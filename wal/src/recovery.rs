@@ -12,8 +12,8 @@
 //! 2. Read the first block of every segment. A whole start frame with the file's generation gives
 //!    the identity, the number of the segment's first frame, and a trim point; another identity or
 //!    version is an error.
-//! 3. **Superseding.** A start frame whose first number is n supersedes frame n and all behind it in
-//!    earlier generations: the recovery that wrote it had found frame n missing or torn, so that
+//! 3. **Superseding.** A start frame whose first number is n supersedes frame n and all behind it
+//!    in earlier generations: the recovery that wrote it had found frame n missing or torn, so that
 //!    they are a dead tail, or had carried them over.
 //! 4. **Trimming.** The trim point is the greatest in any start frame and in any header of the
 //!    newest segment that has one: it never goes back from frame to frame. Of the segments that are
@@ -22,7 +22,8 @@
 //! 5. Walk the frames of the rest in order of generation, in bounded memory, as long as each is
 //!    the next frame of the log (conditions 1 to 8 of `format`) and is not superseded. Where a
 //!    segment has no next frame, go on with the next segment if its start frame is it. Replay the
-//!    commits from the trim point on. Where there is no next frame at all, the log ends, with number n.
+//!    commits from the trim point on. Where there is no next frame at all, the log ends, at
+//!    number n.
 //! 6. **Nothing acknowledged is missing behind the end.** Look at every block from the end on, in
 //!    that segment and all later ones, for headers of this log, of whatever generation. Each says
 //!    the truth about the time when it was built. If one has a watermark above n, frame n was
@@ -63,7 +64,6 @@ use woodchuck_io::{Disk, File};
 
 use crate::error::LogError;
 use crate::format::{HEADER_BYTES, Header, Name, Start, VERSION};
-
 use crate::reader::Reader;
 use crate::segments::{Folder, Segment};
 use crate::writer::Carried;

@@ -91,6 +91,14 @@ pub(crate) fn lock(path: &Path) -> io::Result<OwnedFd> {
     Ok(fd)
 }
 
+/// Gives up a lock.
+pub(crate) fn unlock(fd: RawFd) {
+    // The result is not looked at: an open descriptor can be unlocked, and closing it does the
+    // same.
+    // SAFETY: no memory is involved.
+    unsafe { libc::flock(fd, libc::LOCK_UN) };
+}
+
 /// Length of an open file in bytes.
 pub(crate) fn length(fd: RawFd) -> io::Result<u64> {
     let mut status = MaybeUninit::<libc::stat>::uninit();

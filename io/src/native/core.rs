@@ -12,7 +12,11 @@
 //! CPU which issued it. A loop that polls without ever giving up that CPU keeps the worker waiting
 //! for its scheduling slice: a durable write of 60 us then takes 4 ms. So whenever writes or
 //! flushes are in flight, a turn that does not sleep ends with `sched_yield`, and so does every
-//! round of the idle polling, where it costs nothing. Busy turns without them do not yield.
+//! round of the idle polling. Busy turns without them do not yield.
+//!
+//! Where other threads want the CPU, a yield gives it away for their whole slice, and whoever
+//! sleeps instead is woken ahead of them. So a yield that took long ends the idle polling, and
+//! none is done for a while: the shard then sleeps at once.
 //!
 //! # The end
 //! When the main task is done, or panicked, all tasks are dropped, every operation in flight is
@@ -38,7 +42,7 @@ use super::slab::{Slab, Slot, State};
 use super::timers::Timers;
 use super::work::{Progress, Work};
 use crate::executor::Executor;
-use crate::limits::{IDLE_SPIN_US, TASKS_PER_TURN};
+use crate::limits::{CONTENDED_PAUSE_MS, CONTENDED_YIELD_US, IDLE_SPIN_US, TASKS_PER_TURN};
 
 /// One shard.
 pub(crate) struct Core<D> {
@@ -54,6 +58,8 @@ pub(crate) struct Core<D> {
     completions: RefCell<Vec<Completion>>,
     /// Writes and flushes in flight.
     disk_operations: Cell<usize>,
+    /// From when on it polls before it sleeps: later than now after others wanted the CPU.
+    spin_from: Cell<Instant>,
     /// The tasks that wait for the process to stop.
     stop_waiters: RefCell<BTreeMap<u64, Waker>>,
     next_stop_waiter: Cell<u64>,
@@ -74,6 +80,7 @@ impl<D: Driver> Core<D> {
             operations: RefCell::default(),
             completions: RefCell::default(),
             disk_operations: Cell::new(0),
+            spin_from: Cell::new(Instant::now()),
             stop_waiters: RefCell::default(),
             next_stop_waiter: Cell::new(0),
         })
@@ -119,17 +126,8 @@ impl<D: Driver> Core<D> {
 
     /// Waits until there may be something to do.
     fn idle(&self) {
-        let begun = Instant::now();
-        loop {
-            calls::yield_cpu();
-            self.poll_driver(Wait::No);
-            self.look_around();
-            if self.executor.ready() > 0 {
-                return;
-            }
-            if begun.elapsed() >= Duration::from_micros(IDLE_SPIN_US) {
-                break;
-            }
+        if self.spin() {
+            return;
         }
         self.doorbell.begin_sleep();
         let stop_waits = self.process.is_stopping() && !self.stop_waiters.borrow().is_empty();
@@ -140,6 +138,30 @@ impl<D: Driver> Core<D> {
         }
         self.doorbell.end_sleep();
         self.look_around();
+    }
+
+    /// Polls for a little while. Returns whether there is something to do.
+    fn spin(&self) -> bool {
+        let begun = Instant::now();
+        if begun < self.spin_from.get() {
+            return false;
+        }
+        let mut now = begun;
+        while now - begun < Duration::from_micros(IDLE_SPIN_US) {
+            let round = now;
+            calls::yield_cpu();
+            self.poll_driver(Wait::No);
+            self.look_around();
+            if self.executor.ready() > 0 {
+                return true;
+            }
+            now = Instant::now();
+            if now - round > Duration::from_micros(CONTENDED_YIELD_US) {
+                self.spin_from.set(now + Duration::from_millis(CONTENDED_PAUSE_MS));
+                break;
+            }
+        }
+        false
     }
 
     /// Hands requests to the driver and its completions to the operations.

@@ -36,7 +36,15 @@ impl<D: Driver> Clone for NativeDisk<D> {
 }
 
 /// An exclusive lock; ends when it is dropped, or with the process.
-pub(crate) struct NativeLock(#[expect(dead_code, reason = "held for its drop")] OwnedFd);
+pub(crate) struct NativeLock(OwnedFd);
+
+impl Drop for NativeLock {
+    fn drop(&mut self) {
+        // Not left to the closing: a child that was forked and has not yet begun its own program
+        // still has the file open.
+        calls::unlock(self.0.as_raw_fd());
+    }
+}
 
 impl<D: Driver> Disk for NativeDisk<D> {
     type File = NativeFile<D>;
@@ -90,7 +98,10 @@ impl<D: Driver> Disk for NativeDisk<D> {
 
     fn list(&self, path: &Path) -> impl Future<Output = io::Result<Vec<DirectoryEntry>>> + 'static {
         let path = path.to_path_buf();
-        async move { calls::list(&path).map_err(during(format_args!("listing {}", path.display()))) }
+        async move {
+            let names = calls::list(&path);
+            names.map_err(during(format_args!("listing {}", path.display())))
+        }
     }
 
     fn sync_directory(&self, path: &Path) -> impl Future<Output = io::Result<()>> + 'static {
