@@ -64,8 +64,16 @@ impl Driver for Ring {
     }
 
     unsafe fn submit(&mut self, key: Key, request: Request) {
+        let urgent = matches!(request, Request::Write { durable: true, .. });
         // The caller vouches for the addresses until the completion is reported.
         self.backlog.push_back(entry(request).user_data(key.0));
+        if urgent {
+            // Everybody who appends waits for this one: it does not wait for the other tasks of
+            // this turn, which may be preparing the next. If the kernel does not take it now, it
+            // stays queued, and the next poll takes it up again and reports what lasts.
+            self.fill();
+            drop(self.enter_if_needed());
+        }
     }
 
     fn cancel(&mut self, key: Key) {
