@@ -1,0 +1,35 @@
+"""The tests, by what they are about. `all_tests` is the order in which they run."""
+
+from __future__ import annotations
+
+from support.suite import Test
+
+from . import (
+    bad_input,
+    compression,
+    kcat,
+    matrix,
+    offsets,
+    producers,
+    restart,
+    start_errors,
+    topics,
+    volume,
+)
+
+
+def all_tests() -> list[Test]:
+    """Every test, the plainest first: what they need is what the later ones stand on."""
+    modules = (
+        kcat,
+        matrix,
+        compression,
+        producers,
+        offsets,
+        topics,
+        restart,
+        volume,
+        bad_input,
+        start_errors,
+    )
+    return [test for module in modules for test in module.TESTS.listed]
