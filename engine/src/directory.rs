@@ -233,7 +233,10 @@ fn checksum(bytes: &[u8]) -> u32 {
 }
 
 fn failed(doing: &str, path: &Path, error: &io::Error) -> EngineError {
-    EngineError::Open(format!("cannot {doing} {}: {error}", path.display()))
+    EngineError::Open(format!(
+        "cannot {doing} {}: {error}; make it usable, or choose another directory with --data",
+        path.display()
+    ))
 }
 
 #[cfg(test)]

@@ -23,9 +23,12 @@ pub const ANSWER_BUDGET_BYTES: usize = 256 << 20;
 /// What an answer may hold in records, whatever the others hold.
 pub const ANSWER_FREE_BYTES: usize = 64 << 10;
 
-/// How long a request that has begun may go without a byte arriving, or a connection may wait for
-/// a share of the budget.
+/// How long a request that has begun may go without a byte arriving.
 pub const RECEIVE_STALL: Duration = Duration::from_secs(30);
+
+/// How long a connection may wait for more of the budget. It holds what it has received meanwhile,
+/// and is not read from, so that nobody sees whether its client is still there.
+pub const RECEIVE_BUDGET_WAIT: Duration = Duration::from_secs(2);
 
 /// Requests of one connection that may wait for their answers. Beyond it the connection is not
 /// read from.

@@ -10,7 +10,8 @@
 //! * a length that is negative or above [`REQUEST_BYTES`], a request that cannot be decoded, an API
 //!   or version that is not served: what was asked before is answered, then the connection is
 //!   closed, with one line in the log;
-//! * a request that begins and does not go on for [`RECEIVE_STALL`]: the same;
+//! * a request that begins and does not go on for [`RECEIVE_STALL`], or is so large that its share
+//!   of the memory for requests does not come free for [`RECEIVE_BUDGET_WAIT`]: the same;
 //! * not reading its answers: it is not read from either.
 
 use std::cell::Cell;
@@ -30,7 +31,8 @@ use woodchuck_io::{Env, Stream};
 use super::Connected;
 use super::budget::Share;
 use crate::limits::{
-    RECEIVE_BYTES, RECEIVE_FREE_BYTES, RECEIVE_STALL, REQUEST_BYTES, REQUESTS_IN_FLIGHT,
+    RECEIVE_BUDGET_WAIT, RECEIVE_BYTES, RECEIVE_FREE_BYTES, RECEIVE_STALL, REQUEST_BYTES,
+    REQUESTS_IN_FLIGHT,
 };
 use crate::protocol::{
     ApiVersionsResponse, Request, RequestError, RequestHeader, Response, decode_request,
@@ -190,23 +192,29 @@ impl<E: Env, S: Stream> Connection<E, S> {
     ) -> Result<(), End> {
         // Capacity follows what has arrived, not what was announced.
         let target = needed.min((buffer.len() * 2).max(RECEIVE_FREE_BYTES)).max(RECEIVE_BYTES);
-        let begun = !buffer.is_empty();
-        let read = async {
-            if target > RECEIVE_FREE_BYTES {
-                share.grow(target).await;
+        let env = &self.connected.broker.inner.env;
+        if target > RECEIVE_FREE_BYTES {
+            let grown = std::pin::pin!(share.grow(target));
+            let late = std::pin::pin!(env.sleep(RECEIVE_BUDGET_WAIT));
+            if let Either::Right(_) = select(grown, late).await {
+                return Err(End::Refused(format!(
+                    "there was no memory for a request of {needed} bytes within {} s; others have \
+                     too much under way",
+                    RECEIVE_BUDGET_WAIT.as_secs()
+                )));
             }
-            let mut taken = std::mem::take(buffer);
-            taken.reserve(target - taken.len().min(target - 1));
-            self.stream.read(taken).await
-        };
+        }
+        let begun = !buffer.is_empty();
+        let mut taken = std::mem::take(buffer);
+        taken.reserve(target - taken.len().min(target - 1));
+        let read = self.stream.read(taken);
         let (result, filled) = if begun {
-            let read = std::pin::pin!(read);
-            let stalled = std::pin::pin!(self.connected.broker.inner.env.sleep(RECEIVE_STALL));
-            match select(read, stalled).await {
+            let stalled = std::pin::pin!(env.sleep(RECEIVE_STALL));
+            match select(std::pin::pin!(read), stalled).await {
                 Either::Left((done, _)) => done,
                 Either::Right(_) => {
                     return Err(End::Refused(format!(
-                        "a request of {needed} bytes did not arrive within {} s",
+                        "a request of {needed} bytes did not go on for {} s",
                         RECEIVE_STALL.as_secs()
                     )));
                 }

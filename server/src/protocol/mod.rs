@@ -392,7 +392,8 @@ pub fn decode_request(frame: Bytes) -> Result<(RequestHeader, Request), RequestE
     let mut reader = Reader::new(frame);
     let header = RequestHeader::decode(&mut reader)?;
     let request = Request::decode(header.api_key, &mut reader, header.api_version)?;
-    reader.finish()?;
+    // What follows the last field is ignored, as Kafka does: librdkafka leaves three bytes behind
+    // its Metadata request for all topics.
     Ok((header, request))
 }
 

@@ -328,7 +328,10 @@ def half_sent(context: Context) -> str:
 
 
 def fill(connections: list[Connection], each: int) -> int:
-    """Sends each of them a part of a large request, as far as the broker takes it."""
+    """Sends each of them a part of a large request, as far as the broker takes it.
+
+    A broker that has no more room stops reading, and after a while gives up those that wait.
+    """
     announced = struct.pack(">i", REQUEST_LIMIT_BYTES)
     announced += wire.header(Api.PRODUCE, 3)
     left = dict.fromkeys(connections, each)
@@ -337,12 +340,14 @@ def fill(connections: list[Connection], each: int) -> int:
         connection.socket.setblocking(False)
     chunk = b"\0" * (256 << 10)
     sent, moved_at = 0, time.monotonic()
-    # A broker that has no more room stops reading; nothing moves then.
     while left and time.monotonic() - moved_at < 1.0:
         for connection in list(left):
             try:
                 count = connection.socket.send(chunk[: left[connection]])
             except BlockingIOError:
+                continue
+            except (BrokenPipeError, ConnectionResetError):
+                del left[connection]
                 continue
             sent += count
             moved_at = time.monotonic()
