@@ -7,13 +7,12 @@ use std::path::PathBuf;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use event_listener::Event;
 use futures_channel::oneshot;
+use futures_util::StreamExt;
 use futures_util::future::{Either, select, select_all};
-use futures_util::{FutureExt, StreamExt};
 use woodchuck_io::{Env, Mesh, RandomStream};
 use woodchuck_stream::{
     Batch, Offset, OffsetAndTimestamp, PartitionId, Topic, TopicId, TopicName, TopicsImage,
@@ -21,14 +20,14 @@ use woodchuck_stream::{
 use woodchuck_wal::LogOptions;
 
 use crate::EngineError;
-use crate::calls::{Calls, Message, Reply, Request, Startup};
+use crate::calls::{Calls, Message, Reply, Request};
 use crate::controller::Controller;
-use crate::directory::{DataDirectory, Identity, create_durably, log_path};
+use crate::directory::{DataDirectory, Identity};
 use crate::limits::{READ_BYTES, READ_WAIT_MS};
-use crate::shard::{
-    Appended, OffsetQuery, ReadOutcome, ReadRequest, Readable, RecoveredState, Shard, ShardLog,
-    SharedTopics, open_log,
-};
+use crate::opening::Opening;
+use crate::recovered::{RecoveredState, ShardLog};
+use crate::shard::{OffsetQuery, ReadOutcome, ReadRequest, Readable, Shard, SharedTopics};
+use crate::ticket::{Ticket, TicketAnswer};
 
 /// How to open the engine. All shards of a process get the same.
 #[derive(Clone, Debug)]
@@ -112,42 +111,11 @@ impl Count {
     }
 }
 
-/// The answer to an append that has its place in the order. Completes when the batch is durable,
-/// or when it is certain or likely that it will not be.
-pub struct Ticket {
-    answer: TicketAnswer,
-}
-
 /// Somebody who reads, one read at a time. Other shards know a waiting reader by this, so that a
 /// reader that waits again replaces its earlier wait there instead of adding to it.
 #[derive(Debug)]
 pub struct Reader {
     watcher: u64,
-}
-
-enum TicketAnswer {
-    Known(Option<Result<Appended, EngineError>>),
-    Here(oneshot::Receiver<Result<Appended, EngineError>>),
-    Elsewhere(oneshot::Receiver<Reply>),
-}
-
-impl Future for Ticket {
-    type Output = Result<Appended, EngineError>;
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        match &mut self.answer {
-            TicketAnswer::Known(result) => {
-                Poll::Ready(result.take().unwrap_or(Err(EngineError::Closed)))
-            }
-            TicketAnswer::Here(answer) => {
-                answer.poll_unpin(context).map(|result| result.unwrap_or(Err(EngineError::Closed)))
-            }
-            TicketAnswer::Elsewhere(reply) => reply.poll_unpin(context).map(|reply| match reply {
-                Ok(Reply::Append(result)) => result,
-                _ => Err(EngineError::Closed),
-            }),
-        }
-    }
 }
 
 impl<E: Env> Engine<E> {
@@ -156,12 +124,39 @@ impl<E: Env> Engine<E> {
     /// # Errors
     /// If any shard cannot be opened; then none is.
     pub async fn open(env: E, options: EngineOptions) -> Result<Self, EngineError> {
-        if env.mesh().shard() == 0 {
-            let opening = Opening { calls: Calls::new(env.clone()), env, early: VecDeque::new() };
-            opening.coordinate(options).await
-        } else {
-            let opening = Opening { calls: Calls::new(env.clone()), env, early: VecDeque::new() };
-            opening.follow(options).await
+        let first = env.mesh().shard() == 0;
+        let opening = Opening::new(env);
+        if first { opening.coordinate(options).await } else { opening.follow(options).await }
+    }
+
+    /// The engine of an opened shard, which knows no topics yet and hears nobody.
+    pub(crate) fn assemble(
+        env: &E,
+        calls: &Calls<E>,
+        (log, state): (ShardLog<E>, RecoveredState),
+        identity: Identity,
+        directory: Option<DataDirectory<E>>,
+    ) -> Self {
+        let (index, shards) = (env.mesh().shard(), env.mesh().shards());
+        let shard = Shard::start(env.clone(), index, shards, log, state);
+        let controller = (index == 0).then(|| Controller::new(env, shard.clone()));
+        Self {
+            inner: Rc::new(Inner {
+                env: env.clone(),
+                identity,
+                shard,
+                calls: calls.clone(),
+                topics: RefCell::default(),
+                controller,
+                watches: RefCell::default(),
+                next_watcher: Cell::new(0),
+                producer_ids: RefCell::new(env.random("producer ids")),
+                stop: Cell::new(false),
+                stop_asked: Event::new(),
+                closing: Count::default(),
+                closed: Count::default(),
+                _directory: directory,
+            }),
         }
     }
 
@@ -442,7 +437,7 @@ impl<E: Env> Engine<E> {
     }
 
     /// Takes over a new image of the topics on this shard.
-    fn install(&self, topics: SharedTopics) -> Result<(), EngineError> {
+    pub(crate) fn install(&self, topics: SharedTopics) -> Result<(), EngineError> {
         self.inner.shard.install(&topics)?;
         *self.inner.topics.borrow_mut() = topics;
         Ok(())
@@ -551,7 +546,7 @@ impl<E: Env> Engine<E> {
     }
 
     /// Handles what the other shards send, for as long as the process lives.
-    async fn dispatch(self, early: VecDeque<(usize, Message)>) {
+    pub(crate) async fn dispatch(self, early: VecDeque<(usize, Message)>) {
         let mut messages = std::pin::pin!(futures_util::stream::iter(early).chain(
             futures_util::stream::unfold(self.inner.calls.clone(), |calls| async move {
                 Some((calls.receive().await, calls))
@@ -583,157 +578,5 @@ fn keep_within(outcomes: &mut [Result<ReadOutcome, EngineError>], max_bytes: usi
             any = true;
             keep
         });
-    }
-}
-
-/// A shard on its way to being open.
-struct Opening<E: Env> {
-    env: E,
-    calls: Calls<E>,
-    /// Requests from shards that were told to serve before this one was.
-    early: VecDeque<(usize, Message)>,
-}
-
-impl<E: Env> Opening<E> {
-    /// Shard 0: opens the directory, and leads the others.
-    async fn coordinate(mut self, options: EngineOptions) -> Result<Engine<E>, EngineError> {
-        match self.try_coordinate(&options).await {
-            Ok(engine) => Ok(engine),
-            Err(error) => {
-                self.tell_others(|| Startup::Abort(error.clone())).await;
-                Err(error)
-            }
-        }
-    }
-
-    async fn try_coordinate(&mut self, options: &EngineOptions) -> Result<Engine<E>, EngineError> {
-        let shards = self.env.mesh().shards();
-        let count = u32::try_from(shards).unwrap_or(u32::MAX);
-        let directory = DataDirectory::open(&self.env, &options.data, count).await?;
-        let identity = directory.identity;
-        self.tell_others(|| Startup::Hello(identity)).await;
-        let (log, state) = self.open_log(options).await?;
-        for _ in 1..shards {
-            match self.startup().await {
-                Startup::Ready(result) => result?,
-                _ => unreachable!("shards that were greeted answer that they are ready"),
-            }
-        }
-        let topics = Arc::new(state.topics.clone());
-        self.tell_others(|| Startup::Install(Arc::clone(&topics))).await;
-        let engine = self.assemble(identity, log, state, Some(directory));
-        engine.install(topics)?;
-        for _ in 1..shards {
-            match self.startup().await {
-                Startup::Installed(result) => result?,
-                _ => unreachable!("shards that were given topics answer that they are in place"),
-            }
-        }
-        self.tell_others(|| Startup::Serve).await;
-        self.serve(&engine);
-        Ok(engine)
-    }
-
-    /// Every other shard: does what shard 0 says.
-    async fn follow(mut self, options: EngineOptions) -> Result<Engine<E>, EngineError> {
-        let Startup::Hello(identity) = self.next_step().await? else {
-            unreachable!("shard 0 greets first")
-        };
-        let opened = self.open_log(&options).await;
-        let ready = opened.as_ref().map(|_| ()).map_err(Clone::clone);
-        self.calls.startup(0, Startup::Ready(ready)).await;
-        let (log, state) = opened?;
-        let Startup::Install(topics) = self.next_step().await? else {
-            unreachable!("shard 0 sends topics after its greeting")
-        };
-        let engine = self.assemble(identity, log, state, None);
-        let installed = engine.install(topics);
-        self.calls.startup(0, Startup::Installed(installed.clone())).await;
-        installed?;
-        let Startup::Serve = self.next_step().await? else {
-            unreachable!("shard 0 says to serve after the topics")
-        };
-        self.serve(&engine);
-        Ok(engine)
-    }
-
-    async fn open_log(
-        &self,
-        options: &EngineOptions,
-    ) -> Result<(ShardLog<E>, RecoveredState), EngineError> {
-        let index = self.env.mesh().shard();
-        let path = log_path(&options.data, index);
-        for directory in [path.parent().unwrap_or(&path), &path] {
-            create_durably(&self.env, directory).await?;
-        }
-        let opened = open_log(&self.env, path, options.log, options.tail_bytes).await;
-        let (log, state, recovery) =
-            opened.map_err(|error| EngineError::Open(format!("shard {index}: {error}")))?;
-        tracing::info!(
-            "shard {index}: log {}; {} commits of {} bytes in {} segments",
-            recovery.verdict,
-            recovery.commits,
-            recovery.bytes,
-            recovery.segments
-        );
-        Ok((log, state))
-    }
-
-    fn assemble(
-        &self,
-        identity: Identity,
-        log: ShardLog<E>,
-        state: RecoveredState,
-        directory: Option<DataDirectory<E>>,
-    ) -> Engine<E> {
-        let (index, shards) = (self.env.mesh().shard(), self.env.mesh().shards());
-        let shard = Shard::start(self.env.clone(), index, shards, log, state);
-        let controller = (index == 0).then(|| Controller::new(&self.env, shard.clone()));
-        Engine {
-            inner: Rc::new(Inner {
-                env: self.env.clone(),
-                identity,
-                shard,
-                calls: self.calls.clone(),
-                topics: RefCell::default(),
-                controller,
-                watches: RefCell::default(),
-                next_watcher: Cell::new(0),
-                producer_ids: RefCell::new(self.env.random("producer ids")),
-                stop: Cell::new(false),
-                stop_asked: Event::new(),
-                closing: Count::default(),
-                closed: Count::default(),
-                _directory: directory,
-            }),
-        }
-    }
-
-    fn serve(&mut self, engine: &Engine<E>) {
-        let early = std::mem::take(&mut self.early);
-        self.env.spawn("dispatch", engine.clone().dispatch(early)).detach();
-    }
-
-    /// The next thing shard 0 says, or why it gave up.
-    async fn next_step(&mut self) -> Result<Startup, EngineError> {
-        match self.startup().await {
-            Startup::Abort(error) => Err(error),
-            step => Ok(step),
-        }
-    }
-
-    async fn startup(&mut self) -> Startup {
-        loop {
-            match self.calls.receive().await {
-                (_, Message::Startup(startup)) => return startup,
-                early => self.early.push_back(early),
-            }
-        }
-    }
-
-    async fn tell_others(&self, what: impl Fn() -> Startup) {
-        for shard in 1..self.env.mesh().shards() {
-            self.calls.startup(shard, what()).await;
-        }
     }
 }

@@ -1,7 +1,8 @@
 //! The engine: shards assembled from a log and streams, and the set of shards in one process.
 //!
 //! **What lives here.** [`Engine`], the handle that a shard's own tasks hold; the shard behind it
-//! (`shard`), which joins log, partitions and readers; the topics and who decides about them
+//! (`shard`), which joins log, partitions and readers; how shards open together (`opening`) from what
+//! their logs say (`recovered`); the topics and who decides about them
 //! (`controller`); the calls that shards make to each other (`calls`); and the data directory's
 //! identity (`directory`).
 //!
@@ -18,9 +19,13 @@ mod directory;
 mod engine;
 mod error;
 pub mod limits;
+mod opening;
+mod recovered;
 mod shard;
+mod ticket;
 
 pub use directory::{DataDirectory, Identity, probe};
-pub use engine::{Engine, EngineOptions, Reader, Ticket};
+pub use engine::{Engine, EngineOptions, Reader};
 pub use error::EngineError;
 pub use shard::{Appended, OffsetQuery, ReadOutcome, ReadRequest};
+pub use ticket::Ticket;

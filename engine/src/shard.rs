@@ -7,27 +7,28 @@
 //! If the log fails, the shard is poisoned: what was in flight is answered with an error that says
 //! that it may or may not have happened, and so is everything after it. Nothing is retried.
 
+mod reading;
+
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use event_listener::Event;
 use futures_channel::oneshot;
-use futures_util::StreamExt;
 use futures_util::future::{Either, select, select_all};
 use woodchuck_io::{Env, Monotonic};
 use woodchuck_stream::batch::STAMP_BYTES;
-use woodchuck_stream::operation::{self, APPEND_HEADER_BYTES, Operation};
+use woodchuck_stream::operation::{self, APPEND_HEADER_BYTES};
 use woodchuck_stream::{
-    Batch, BatchError, BatchPlace, Offset, OffsetAndTimestamp, Partition, PartitionId, Reservation,
-    Tail, Topic, TopicId, TopicsImage,
+    Batch, BatchError, BatchPlace, Offset, Partition, PartitionId, Reservation, Tail, Topic,
+    TopicId, TopicsImage,
 };
-use woodchuck_wal::{Committed, Location, Log, LogError, Lsn, Recovered};
+use woodchuck_wal::{Committed, Location, Log, LogError, Lsn};
 
 use crate::EngineError;
-use crate::limits::{APPEND_QUEUE_BYTES, READS_IN_FLIGHT, RECLAIM_SEGMENTS};
+use crate::limits::{APPEND_QUEUE_BYTES, RECLAIM_SEGMENTS};
+use crate::recovered::{RecoveredState, ShardLog};
 
 /// What became of an append.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,71 +39,37 @@ pub struct Appended {
     pub start: Offset,
 }
 
-/// What to read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ReadRequest {
-    /// The partition.
-    pub partition: PartitionId,
-    /// The first offset wanted.
-    pub offset: Offset,
-    /// The most bytes wanted of this partition, if more than one batch is there.
-    pub max_bytes: usize,
-}
-
-/// What was read.
-#[derive(Clone, Debug)]
-pub struct ReadOutcome {
-    /// Whole batches in order; the first holds the offset asked for. Empty at the end.
-    pub batches: Vec<Bytes>,
-    /// The first offset of the partition.
-    pub start: Offset,
-    /// The offset after the last visible one.
-    pub end: Offset,
-}
-
-/// What a read would find in a partition.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Readable {
-    pub(crate) bytes: usize,
-    /// The offset after the last visible record.
-    pub(crate) end: Offset,
-}
-
-impl ReadOutcome {
-    /// Bytes of all batches.
-    #[must_use]
-    pub fn bytes(&self) -> usize {
-        self.batches.iter().map(Bytes::len).sum()
-    }
-}
-
-/// Which offset of a partition is asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OffsetQuery {
-    /// The first.
-    Earliest,
-    /// The one after the last.
-    Latest,
-    /// That of the record with the largest timestamp.
-    MaxTimestamp,
-    /// That of the first record at or after this time, in milliseconds since 1970.
-    Timestamp(i64),
-}
+pub(crate) use reading::Readable;
+pub use reading::{OffsetQuery, ReadOutcome, ReadRequest};
 
 pub(crate) type AppendResult = Result<Appended, EngineError>;
 
 /// What travels through the log with a commit, and comes back when it is durable.
-enum Pending {
+pub(crate) enum Pending {
     Append { partition: PartitionId, place: PendingPlace, reply: oneshot::Sender<AppendResult> },
     Topics { reply: oneshot::Sender<Result<Lsn, EngineError>> },
 }
 
 /// Where an appended batch will be, as far as it is known before its frame is placed.
 #[derive(Clone, Copy)]
-struct PendingPlace {
-    base_offset: Offset,
-    last_offset: Offset,
-    max_timestamp: i64,
+pub(crate) struct PendingPlace {
+    pub(crate) base_offset: Offset,
+    pub(crate) last_offset: Offset,
+    pub(crate) max_timestamp: i64,
+}
+
+impl PendingPlace {
+    /// The place of the batch, in a commit of that place.
+    pub(crate) fn at(self, lsn: Lsn, commit: Location) -> BatchPlace {
+        let header = APPEND_HEADER_BYTES as u32;
+        let location = Location {
+            segment: commit.segment,
+            offset: commit.offset + u64::from(header),
+            length: commit.length - header,
+        };
+        let Self { base_offset, last_offset, max_timestamp } = self;
+        BatchPlace { base_offset, last_offset, max_timestamp, lsn, location }
+    }
 }
 
 struct QueuedAppend {
@@ -146,90 +113,6 @@ struct Inner<E: Env> {
 struct PartitionCell {
     partition: Partition,
     grown: Rc<Event>,
-}
-
-/// What a shard's log says, put together by recovery.
-pub(crate) struct RecoveredState {
-    partitions: BTreeMap<PartitionId, Partition>,
-    tail: Tail,
-    /// Topics by what this log says; only shard 0's log says anything.
-    pub(crate) topics: TopicsImage,
-}
-
-impl RecoveredState {
-    pub(crate) fn new(tail_bytes: usize) -> Self {
-        Self {
-            partitions: BTreeMap::new(),
-            tail: Tail::new(tail_bytes),
-            topics: TopicsImage::default(),
-        }
-    }
-
-    /// Applies one commit of the log.
-    pub(crate) fn replay(&mut self, commit: Recovered) -> Result<(), String> {
-        let operation = operation::decode(commit.bytes.clone());
-        match operation.map_err(|error| error.to_string())? {
-            Operation::Append { partition, batch } => {
-                let batch = Batch::parse_stored(batch).map_err(|error| error.to_string())?;
-                let pending = PendingPlace {
-                    base_offset: batch.base_offset(),
-                    last_offset: batch.base_offset() + i64::from(batch.last_offset_delta()),
-                    max_timestamp: batch.max_timestamp(),
-                };
-                let place = pending.at(commit.lsn, commit.location);
-                // A partition may begin later than 0 here if its topic was deleted and the log
-                // trimmed since; `install` then drops it, and refuses it if the topic lives.
-                self.partitions
-                    .entry(partition)
-                    .or_insert_with(|| Partition::starting_at(partition, batch.base_offset()))
-                    .recover(&batch, place)?;
-                self.tail.push(commit.location, commit.bytes);
-            }
-            Operation::CreateTopic(topic) => self.topics.insert(topic),
-            Operation::DeleteTopic(id) => {
-                self.topics.remove(id);
-            }
-            Operation::TopicsSnapshot(topics) => self.topics = TopicsImage::from_topics(topics),
-        }
-        Ok(())
-    }
-}
-
-impl PendingPlace {
-    /// The place of the batch, in a commit of that place.
-    fn at(self, lsn: Lsn, commit: Location) -> BatchPlace {
-        let header = APPEND_HEADER_BYTES as u32;
-        let location = Location {
-            segment: commit.segment,
-            offset: commit.offset + u64::from(header),
-            length: commit.length - header,
-        };
-        let Self { base_offset, last_offset, max_timestamp } = self;
-        BatchPlace { base_offset, last_offset, max_timestamp, lsn, location }
-    }
-}
-
-/// Opens a shard's log and replays it.
-pub(crate) async fn open_log<E: Env>(
-    env: &E,
-    path: std::path::PathBuf,
-    options: woodchuck_wal::LogOptions,
-    tail_bytes: usize,
-) -> Result<(ShardLog<E>, RecoveredState, woodchuck_wal::Recovery), LogError> {
-    let mut state = RecoveredState::new(tail_bytes);
-    let segment_bytes = options.segment_bytes;
-    let (log, recovery) =
-        Log::open(env.clone(), path, options, |commit| state.replay(commit)).await?;
-    let next_lsn = recovery.next_lsn;
-    Ok((ShardLog { log, segment_bytes, next_lsn }, state, recovery))
-}
-
-/// An opened log that has no shard yet.
-pub(crate) struct ShardLog<E: Env> {
-    log: Log<E, Pending>,
-    segment_bytes: u64,
-    /// Every frame below it was replayed.
-    next_lsn: Lsn,
 }
 
 impl<E: Env> Shard<E> {
@@ -513,131 +396,6 @@ impl<E: Env> Shard<E> {
         for cell in self.inner.partitions.borrow().values() {
             cell.grown.notify(usize::MAX);
         }
-    }
-
-    /// What a read of these partitions would find, without reading it: for each the bytes, counted
-    /// up to `enough`, and its end. `None` for one that would fail.
-    pub(crate) fn readable(
-        &self,
-        requests: &[ReadRequest],
-        enough: usize,
-    ) -> Vec<Option<Readable>> {
-        let partitions = self.inner.partitions.borrow();
-        let readable = |request: &ReadRequest| {
-            let partition = &partitions.get(&request.partition)?.partition;
-            let bytes = partition.readable_bytes(request.offset, enough)?;
-            Some(Readable { bytes, end: partition.end() })
-        };
-        requests.iter().map(readable).collect()
-    }
-
-    /// Reads several partitions, in the order given, up to `max_bytes` in all, but at least one
-    /// batch if any partition has one.
-    pub(crate) async fn read(
-        &self,
-        requests: &[ReadRequest],
-        max_bytes: usize,
-    ) -> Vec<Result<ReadOutcome, EngineError>> {
-        let mut left = max_bytes;
-        let mut nothing_yet = true;
-        let mut outcomes = Vec::with_capacity(requests.len());
-        for request in requests {
-            let outcome = self.read_one(request, left, nothing_yet).await;
-            if let Ok(outcome) = &outcome {
-                left = left.saturating_sub(outcome.bytes());
-                nothing_yet &= outcome.batches.is_empty();
-            }
-            outcomes.push(outcome);
-        }
-        outcomes
-    }
-
-    async fn read_one(
-        &self,
-        request: &ReadRequest,
-        left: usize,
-        at_least_one: bool,
-    ) -> Result<ReadOutcome, EngineError> {
-        let limit = request.max_bytes.min(left);
-        let mut plan = {
-            let partitions = self.inner.partitions.borrow();
-            let cell = partitions.get(&request.partition).ok_or(EngineError::UnknownPartition)?;
-            let (start, end) = (cell.partition.start(), cell.partition.end());
-            cell.partition
-                .plan_read(request.offset, limit)
-                .ok_or(EngineError::OffsetOutOfRange { start, end })?
-        };
-        let too_large = |place: &BatchPlace| place.location.length as usize > limit;
-        if !at_least_one && plan.batches.first().is_some_and(too_large) {
-            plan.batches.clear();
-        }
-        let mut reads = futures_util::stream::iter(plan.batches)
-            .map(|place| self.read_batch(request.partition, place))
-            .buffered(READS_IN_FLIGHT);
-        let mut batches = Vec::new();
-        while let Some(batch) = reads.next().await {
-            batches.push(batch?);
-        }
-        Ok(ReadOutcome { batches, start: plan.start, end: plan.end })
-    }
-
-    /// A batch's bytes, from memory or from the log.
-    async fn read_batch(&self, id: PartitionId, place: BatchPlace) -> Result<Bytes, EngineError> {
-        if let Some(bytes) = self.inner.tail.borrow().get(place.location) {
-            return Ok(bytes);
-        }
-        let read = self.inner.log.read(place.location).await;
-        if !self.inner.partitions.borrow().contains_key(&id) {
-            // Deleted meanwhile: the log below may hold something else by now.
-            return Err(EngineError::UnknownPartition);
-        }
-        let bytes = read.map_err(|error| storage_error(&error))?;
-        let damaged = |what: &dyn std::fmt::Display| {
-            EngineError::Storage(format!(
-                "shard {}: the batch at offset {} of partition {} of topic {:?} cannot be read \
-                 back (log segment {}, byte {}): {what}",
-                self.inner.index,
-                place.base_offset,
-                id.index,
-                id.topic,
-                place.location.segment,
-                place.location.offset
-            ))
-        };
-        let batch = Batch::parse_stored(bytes).map_err(|error| damaged(&error))?;
-        if batch.base_offset() != place.base_offset {
-            return Err(damaged(&"another batch stands in its place"));
-        }
-        Ok(batch.bytes().clone())
-    }
-
-    /// Answers a question about a partition's offsets. `None`: no record is that young.
-    pub(crate) async fn offset(
-        &self,
-        id: PartitionId,
-        query: OffsetQuery,
-    ) -> Result<Option<OffsetAndTimestamp>, EngineError> {
-        let without_timestamp = |offset| Ok(Some(OffsetAndTimestamp { offset, timestamp: -1 }));
-        let (place, timestamp) = {
-            let partitions = self.inner.partitions.borrow();
-            let cell = partitions.get(&id).ok_or(EngineError::UnknownPartition)?;
-            let partition = &cell.partition;
-            match query {
-                OffsetQuery::Earliest => return without_timestamp(partition.start()),
-                OffsetQuery::Latest => return without_timestamp(partition.end()),
-                OffsetQuery::MaxTimestamp => {
-                    let place = partition.max_timestamp();
-                    (place, place.map_or(0, |place| place.max_timestamp))
-                }
-                OffsetQuery::Timestamp(timestamp) => {
-                    (partition.find_timestamp(timestamp), timestamp)
-                }
-            }
-        };
-        let Some(place) = place else { return Ok(None) };
-        let bytes = self.read_batch(id, place).await?;
-        let batch = Batch::parse_stored(bytes)?;
-        Ok(batch.find_timestamp(timestamp))
     }
 
     /// Completes when any of the partitions has visible records beyond the offset given for it,
