@@ -32,7 +32,7 @@ pub(crate) struct Arguments {
 
     /// How many shards a new data directory gets. One that exists keeps what it has. [default: one
     /// for each CPU]
-    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=256))]
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=64))]
     shards: Option<u32>,
 
     /// How many partitions a topic gets when its creator does not say.

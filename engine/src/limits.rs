@@ -15,8 +15,8 @@ pub const READ_BYTES: usize = 16 << 20;
 /// more gets its empty answer earlier, and asks again.
 pub const READ_WAIT_MS: u64 = 60 * 1000;
 
-/// Shards a data directory may have.
-pub const SHARDS: u32 = 256;
+/// Shards a data directory may have. The mailboxes between them grow with the square: 100 MB for 64.
+pub const SHARDS: u32 = 64;
 
 /// Topics there may be. Each shard holds all of them in memory.
 pub const TOPICS: usize = 100_000;
