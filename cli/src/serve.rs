@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use signal_hook::consts::{SIGINT, SIGTERM};
 use tracing_subscriber::EnvFilter;
+use woodchuck::limits::SHARDS;
 use woodchuck::{EngineOptions, Identity, probe};
 use woodchuck_io::runtime::{Backend, Runtime, RuntimeOptions};
 use woodchuck_io::{Env, Program};
@@ -32,7 +33,7 @@ pub(crate) struct Arguments {
 
     /// How many shards a new data directory gets. One that exists keeps what it has. [default: one
     /// for each CPU]
-    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=64))]
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=i64::from(SHARDS)))]
     shards: Option<u32>,
 
     /// How many partitions a topic gets when its creator does not say.
@@ -63,7 +64,9 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode, String> {
     let identity = look_up_identity(&runtime, arguments.data.clone())?;
     let shards = match identity {
         Some(identity) => arguments.shards.unwrap_or(identity.shards),
-        None => arguments.shards.unwrap_or(u32::try_from(runtime.shards).unwrap_or(1)),
+        None => {
+            arguments.shards.unwrap_or(u32::try_from(runtime.shards).unwrap_or(SHARDS)).min(SHARDS)
+        }
     };
     runtime.shards = shards as usize;
     let serve = Serve {
