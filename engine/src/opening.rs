@@ -106,11 +106,10 @@ impl<E: Env> Opening<E> {
         let (log, state, recovery) =
             opened.map_err(|error| EngineError::Open(format!("shard {index}: {error}")))?;
         tracing::info!(
-            "shard {index}: log {}; {} commits of {} bytes in {} segments",
+            "shard {index}: log {}; {} commits of {} bytes",
             recovery.verdict,
             recovery.commits,
-            recovery.bytes,
-            recovery.segments
+            recovery.bytes
         );
         Ok((log, state))
     }
