@@ -580,3 +580,26 @@ fn keep_within(outcomes: &mut [Result<ReadOutcome, EngineError>], max_bytes: usi
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+
+    #[test]
+    fn what_shards_answer_together_is_kept_within_bounds_but_never_empty() {
+        let outcome = |lengths: &[usize]| -> Result<ReadOutcome, EngineError> {
+            let batches = lengths.iter().map(|&length| Bytes::from(vec![0; length])).collect();
+            Ok(ReadOutcome { batches, start: 0, end: 9 })
+        };
+        let kept = |max_bytes| -> Vec<usize> {
+            let unknown = Err(EngineError::UnknownPartition);
+            let mut outcomes = [outcome(&[]), unknown, outcome(&[10, 10]), outcome(&[10])];
+            keep_within(&mut outcomes, max_bytes);
+            outcomes.iter().flatten().map(ReadOutcome::bytes).collect()
+        };
+        assert_eq!(kept(0), [0, 10, 0], "at least one batch, whatever its size");
+        assert_eq!(kept(20), [0, 20, 0]);
+        assert_eq!(kept(30), [0, 20, 10]);
+    }
+}

@@ -12,6 +12,10 @@ use woodchuck_stream::batch::build::{self, Record};
 use woodchuck_stream::{Batch, PartitionId, Topic, TopicName};
 use woodchuck_wal::LogOptions;
 
+/// Worlds in which a deletion meets a first append. The first in which they meet at the wrong moment
+/// is among them.
+const TRIM_SEEDS: u64 = 2000;
+
 const LIMIT: Duration = Duration::from_secs(60);
 
 fn options() -> EngineOptions {
@@ -331,6 +335,48 @@ fn deleted_topics_give_their_log_back() {
                 assert_eq!(engine.topics().len(), 1);
                 assert_eq!(values(&engine, partition(&kept, 1)).await, [b"late".to_vec()]);
                 assert_eq!(append(&engine, partition(&kept, 0), b"v").await, Ok(0));
+            }
+        });
+    }
+}
+
+/// Bug: a shard that dropped the partitions of a deleted topic trimmed its log up to the last
+/// durable frame. A first record of another partition that was durable by then, and not yet in the
+/// partition's index, was trimmed with it. What is applied now bounds what is trimmed.
+#[test]
+fn deleting_a_topic_never_takes_a_record_that_has_just_become_durable() {
+    for seed in 0..TRIM_SEEDS {
+        let world = World::new(seed);
+        let machine = world.machine("engine");
+        let kept = run(&world, machine, (2, 0), |env, engine| async move {
+            let kept = engine.create_topic(name("kept"), 2).await.expect("created");
+            for round in 0..4 {
+                engine.create_topic(name(&format!("scratch-{round}")), 2).await.expect("created");
+            }
+            let deleter = engine.clone();
+            let deleting = env.spawn("delete", async move {
+                for round in 0..4 {
+                    let topics = deleter.topics();
+                    let topic = topics.by_name(&format!("scratch-{round}")).expect("it is there");
+                    deleter.delete_topic(topic.id).await.expect("deleted");
+                }
+            });
+            env.sleep(Duration::from_micros(env.random("delay").below(600))).await;
+            for index in 0..2 {
+                append(&engine, partition(&kept, index), b"first").await.expect("appended");
+            }
+            deleting.await;
+            kept
+        });
+        world.run_for(Duration::from_millis(20));
+        world.kill(machine);
+        run(&world, machine, (2, 0), move |_, engine| {
+            let kept = kept.clone();
+            async move {
+                for index in 0..2 {
+                    let found = values(&engine, partition(&kept, index)).await;
+                    assert_eq!(found, [b"first".to_vec()], "partition {index}");
+                }
             }
         });
     }
