@@ -340,6 +340,29 @@ fn deleted_topics_give_their_log_back() {
     }
 }
 
+#[test]
+fn a_batch_sent_again_is_answered_when_it_is_durable_and_stored_once() {
+    for seed in 0..50 {
+        let world = World::new(seed);
+        let machine = world.machine("engine");
+        run(&world, machine, (2, 0), |_, engine| async move {
+            let topic = engine.create_topic(name("t"), 2).await.expect("created");
+            for index in 0..2 {
+                let id = partition(&topic, index);
+                let record = Record { timestamp: 7, key: None, value: Some(b"v") };
+                let bytes = build::batch_from(&[record], Some((42, 0, 0)));
+                let sent = Batch::parse(bytes).expect("a good batch");
+                let first = engine.append(id, sent.clone()).await;
+                let again = engine.append(id, sent).await.await.expect("it is there");
+                // An answer means durable, and what is durable can be read.
+                let end = engine.offset(id, OffsetQuery::Latest).await.expect("known");
+                assert_eq!(end.map(|found| found.offset), Some(1));
+                assert_eq!(again, first.await.expect("appended"));
+            }
+        });
+    }
+}
+
 /// Bug: a shard that dropped the partitions of a deleted topic trimmed its log up to the last
 /// durable frame. A first record of another partition that was durable by then, and not yet in the
 /// partition's index, was trimmed with it. What is applied now bounds what is trimmed.
