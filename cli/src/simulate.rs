@@ -69,7 +69,7 @@ impl Tally {
                 self.read += report.read;
                 self.events += report.statistics.all_events();
                 self.faults.resize(FaultKind::ALL.len(), 0);
-                for (sum, kind) in self.faults.iter_mut().zip(FaultKind::ALL) {
+                for (sum, kind) in self.faults.iter_mut().zip(FaultKind::ALL.iter().copied()) {
                     *sum += report.statistics.faults(kind);
                 }
             }
@@ -127,7 +127,7 @@ fn idle_faults(tally: &Tally) -> Vec<String> {
         FaultKind::UnknownBlock,
         FaultKind::StorageFull,
     ];
-    let kinds = FaultKind::ALL.into_iter().zip(&tally.faults);
+    let kinds = FaultKind::ALL.iter().copied().zip(&tally.faults);
     kinds
         .filter(|(kind, count)| **count == 0 && !never.contains(kind))
         .map(|(kind, _)| format!("{kind:?}"))
@@ -162,7 +162,7 @@ fn replay(seed: u64) -> ExitCode {
                 report.read,
                 report.statistics.all_events()
             );
-            for kind in FaultKind::ALL {
+            for &kind in FaultKind::ALL {
                 let count = report.statistics.faults(kind);
                 if count > 0 {
                     println!("  {kind:?}: {count}");

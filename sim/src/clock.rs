@@ -24,7 +24,8 @@ pub(crate) struct Clock {
 
 impl Clock {
     pub(crate) fn new(kernel: &mut Kernel, node: u32) -> Self {
-        let (offset, drift) = (kernel.faults.wall_offset_ms, kernel.faults.wall_drift_ppm);
+        let (offset, drift) =
+            (kernel.faults.machine.wall_offset_ms, kernel.faults.machine.wall_drift_ppm);
         let mut either_way = |site, most: u32| {
             let drawn = kernel.choose(site, node, 2 * u64::from(most) + 1) as i64;
             // 0, then 1, -1, 2, -2 and so on, so that 0 is no error.

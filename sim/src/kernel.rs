@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use crate::choice::Chooser;
 use crate::event::{Event, EventKind, EventQueue};
+use crate::fault_kind::FaultKind;
 use crate::faults::Faults;
 use crate::limits::{SHARDS, STALE_TIMERS};
 use crate::site::Site;
 use crate::slab::{Key, Slab};
-use crate::statistics::{FaultKind, Statistics};
+use crate::statistics::Statistics;
 use crate::trace::{Entry, Trace};
 
 /// Time, choices, events, the trace, timers.
@@ -104,7 +105,7 @@ impl Kernel {
     /// Starts a timer for `node` that fires at `time` or a little later.
     pub(crate) fn start_timer(&mut self, node: u32, time: u64, waker: Waker) -> Key {
         let mut time = time.max(self.now);
-        if self.chance(Site::TimerLate, node, self.faults.timer_late) {
+        if self.chance(Site::TimerLate, node, self.faults.machine.timer_late) {
             time = time.saturating_add(self.choose(Site::TimerLateness, node, 1_000_000));
             self.fault(FaultKind::LateTimer, node, "late timer");
         }

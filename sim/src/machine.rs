@@ -17,6 +17,7 @@ use crate::clock::Clock;
 use crate::disk::{Crash, DiskState};
 use crate::env::SimEnv;
 use crate::event::EventKind;
+use crate::fault_kind::FaultKind;
 use crate::kernel::{Kernel, node_of};
 use crate::limits::{DISK_BYTES, FIRST_EPHEMERAL_PORT, POLL_NANOS, SHARDS, STARVED_FACTOR};
 use crate::mesh::MeshState;
@@ -24,7 +25,6 @@ use crate::run::{Core, ShardSlot, Shared};
 use crate::shard::{Handle, ShardLocal, StopSignal};
 use crate::site::Site;
 use crate::slab::Key;
-use crate::statistics::FaultKind;
 
 /// Names a machine of one world.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -147,7 +147,8 @@ impl Core {
         machine.starts += 1;
         self.processes += 1;
         let process = self.processes;
-        let starved = kernel.chance(Site::Starved, node_of(index, 0), kernel.faults.starved_shard);
+        let starved =
+            kernel.chance(Site::Starved, node_of(index, 0), kernel.faults.machine.starved_shard);
         let starved = starved.then(|| machine.starts as usize % locals.len());
         let mut keys = Vec::new();
         for (shard, local) in locals.iter().enumerate() {

@@ -208,7 +208,7 @@ impl Core {
         let Some(shard) = self.shards.get_mut(key) else { return };
         let kernel = &mut self.kernel;
         let mut cost = shard.poll_cost;
-        if kernel.chance(Site::PollStall, shard.node, kernel.faults.poll_stall) {
+        if kernel.chance(Site::PollStall, shard.node, kernel.faults.machine.poll_stall) {
             cost += kernel.choose(Site::PollStallLength, shard.node, 1_000_000);
             kernel.fault(crate::FaultKind::Stall, shard.node, "core taken away");
         }

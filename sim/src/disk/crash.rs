@@ -19,11 +19,11 @@ use super::file::{Reach, bytes_of};
 use super::namespace::{Inode, InodeNumber};
 use super::{DiskState, Request};
 use crate::choice::scramble;
+use crate::fault_kind::FaultKind;
 use crate::kernel::Kernel;
 use crate::limits::SECTOR_BYTES;
 use crate::site::Site;
 use crate::slab::Key;
-use crate::statistics::FaultKind;
 
 const BLOCK: u64 = BLOCK_BYTES as u64;
 
@@ -66,7 +66,12 @@ impl Fate {
             3 => Mood::Mixed(15),
             _ => Mood::Mixed(8),
         };
-        Self { crash, mood, torn: crash == Crash::Power && kernel.faults.torn_sectors, node }
+        Self {
+            crash,
+            mood,
+            torn: crash == Crash::Power && kernel.faults.disk.torn_sectors > 0,
+            node,
+        }
     }
 
     /// What is left where `old` was on media and `new` was to be.

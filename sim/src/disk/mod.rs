@@ -34,11 +34,11 @@ pub use handle::{SimDisk, SimFile, SimLock};
 pub use inspect::DiskInspector;
 
 use crate::event::Event;
+use crate::fault_kind::FaultKind;
 use crate::kernel::{Kernel, node_of};
 use crate::limits::UNSWEPT_FILES;
 use crate::site::Site;
 use crate::slab::{Key, Slab};
-use crate::statistics::FaultKind;
 use namespace::{InodeNumber, Namespace};
 
 /// Kinds of disk operations, to say which ones shall fail.
@@ -225,7 +225,7 @@ impl DiskState {
         let drawn = kernel.choose(Site::DiskLatency, node, 1 << 16);
         // The low bits say how long it takes, the high ones when within that time it happens.
         let mut duration = least + spread * (drawn & 0xFFF) / 0x1000;
-        if kernel.chance(Site::DiskSlow, node, kernel.faults.disk_slow) {
+        if kernel.chance(Site::DiskSlow, node, kernel.faults.disk.slow) {
             duration += kernel.choose(Site::DiskSlowness, node, 5_000_000);
             kernel.fault(FaultKind::SlowDisk, node, "slow disk operation");
         }
@@ -307,10 +307,10 @@ impl DiskState {
             return Some(error);
         }
         let rate = match kind {
-            DiskOperation::Read => kernel.faults.disk_read_error,
-            DiskOperation::Write => kernel.faults.disk_write_error,
-            DiskOperation::Sync => kernel.faults.disk_sync_error,
-            _ => kernel.faults.disk_other_error,
+            DiskOperation::Read => kernel.faults.disk.read_error,
+            DiskOperation::Write => kernel.faults.disk.write_error,
+            DiskOperation::Sync => kernel.faults.disk.sync_error,
+            _ => kernel.faults.disk.other_error,
         };
         let fails = kernel.chance(Site::DiskError, node, rate);
         fails.then(|| {

@@ -10,10 +10,10 @@ use super::file::Reach;
 use super::namespace::{InodeNumber, ROOT};
 use super::{DiskOperation, DiskState, Outcome, Request};
 use crate::choice::scramble;
+use crate::fault_kind::FaultKind;
 use crate::kernel::Kernel;
 use crate::limits::SECTOR_BYTES;
 use crate::site::Site;
-use crate::statistics::FaultKind;
 
 const BLOCK: u64 = BLOCK_BYTES as u64;
 
@@ -139,7 +139,7 @@ impl DiskState {
         let file = self.names.file(inode);
         let mut wanted = file.length.saturating_sub(offset).min(buffer.capacity() as u64) as usize;
         let blocks = wanted.div_ceil(BLOCK_BYTES) as u64;
-        if blocks > 1 && kernel.chance(Site::ShortRead, node, kernel.faults.disk_short_read) {
+        if blocks > 1 && kernel.chance(Site::ShortRead, node, kernel.faults.disk.short_read) {
             let less = 1 + kernel.choose(Site::ShortReadBlocks, node, blocks - 1);
             wanted = less as usize * BLOCK_BYTES;
             kernel.fault(FaultKind::ShortRead, node, "short read");

@@ -13,12 +13,12 @@ use bytes::{Bytes, BytesMut};
 
 use super::{Network, latency};
 use crate::event::Event;
+use crate::fault_kind::FaultKind;
 use crate::kernel::Kernel;
 use crate::limits::{SILENCE_TIMEOUT, WINDOW_BYTES};
 use crate::machine::Machine;
 use crate::site::Site;
 use crate::slab::Key;
-use crate::statistics::FaultKind;
 
 /// A connection. End 0 dialled, end 1 accepted.
 pub(super) struct Connection {
@@ -186,7 +186,7 @@ impl Connection {
             return None;
         }
         let mut wanted = pipe.arrived_bytes.min(buffer.capacity() - buffer.len());
-        if wanted > 1 && kernel.chance(Site::NetShortRead, node, kernel.faults.net_segment) {
+        if wanted > 1 && kernel.chance(Site::NetShortRead, node, kernel.faults.net.segment) {
             let drawn =
                 kernel.choose(Site::NetShortReadBytes, node, 2 * wanted as u64 - 2) as usize;
             // Half of the short reads give a single byte: the hardest on whoever reads.
@@ -240,7 +240,7 @@ impl Connection {
             Packet::Data(mut segments) => {
                 let bytes: usize = segments.iter().map(Bytes::len).sum();
                 let node = receiver.node;
-                if bytes > 1 && kernel.chance(Site::NetSplit, node, kernel.faults.net_segment) {
+                if bytes > 1 && kernel.chance(Site::NetSplit, node, kernel.faults.net.segment) {
                     let part = 1 + kernel.choose(Site::NetSplitBytes, node, bytes as u64 - 1);
                     let first = take_front(&mut segments, part as usize);
                     pipe.transit.push_front(Packet::Data(segments));
@@ -321,7 +321,7 @@ impl Network {
         if connection.arrive(key, end, receiver_off, kernel) {
             connection.send_reset(key, end, kernel);
         }
-        if kernel.chance(Site::NetReset, node, kernel.faults.net_reset) {
+        if kernel.chance(Site::NetReset, node, kernel.faults.net.reset) {
             kernel.fault(FaultKind::RandomReset, node, "random reset");
             connection.be_reset(1 - end, io::ErrorKind::ConnectionReset, kernel);
             connection.send_reset(key, end, kernel);

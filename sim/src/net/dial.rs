@@ -12,13 +12,13 @@ use std::task::Waker;
 use super::connection::{Connection, End};
 use super::{Network, address_of, latency, machine_at};
 use crate::event::Event;
+use crate::fault_kind::FaultKind;
 use crate::kernel::Kernel;
 use crate::limits::{BACKLOG_CONNECTIONS, CONNECT_TIMEOUT, FIRST_EPHEMERAL_PORT, WINDOW_BYTES};
 use crate::machine::Machine;
 use crate::shard::Handle;
 use crate::site::Site;
 use crate::slab::Key;
-use crate::statistics::FaultKind;
 
 /// What listens on one port of one machine.
 #[derive(Default)]

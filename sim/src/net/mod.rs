@@ -22,10 +22,10 @@ use std::net::{IpAddr, Ipv4Addr};
 pub use handle::{SimListener, SimNet, SimStream};
 
 use crate::event::Event;
+use crate::fault_kind::FaultKind;
 use crate::kernel::Kernel;
 use crate::site::Site;
 use crate::slab::{Key, Slab};
-use crate::statistics::FaultKind;
 use connection::Connection;
 use dial::{Dial, ListenerState, Port};
 
@@ -139,7 +139,7 @@ impl Network {
 fn latency(from: u32, to: u32, node: u32, kernel: &mut Kernel) -> u64 {
     let drawn = kernel.choose(Site::NetLatency, node, 1024);
     let mut nanos = if from == to { 2_000 + drawn * 10 } else { 50_000 + drawn * 440 };
-    if from != to && kernel.chance(Site::NetSlow, node, kernel.faults.net_slow) {
+    if from != to && kernel.chance(Site::NetSlow, node, kernel.faults.net.slow) {
         nanos += kernel.choose(Site::NetSlowness, node, 20_000_000);
         kernel.fault(FaultKind::SlowPacket, node, "slow packet");
     }

@@ -17,9 +17,14 @@ use crate::{ChoiceName, FaultKind, Faults, SimEnv, Site, Tape, World, WorldOptio
 async fn serve(env: SimEnv) {
     let shard = env.mesh().shard();
     let path = format!("/data-{shard}");
-    let file = match env.disk().open(Path::new(&path), OpenMode::CreateNew).await {
-        Ok(file) => file,
-        Err(_) => env.disk().open(Path::new(&path), OpenMode::Write).await.expect("there"),
+    // Another shard may rename it between the two attempts.
+    let file = loop {
+        if let Ok(file) = env.disk().open(Path::new(&path), OpenMode::CreateNew).await {
+            break file;
+        }
+        if let Ok(file) = env.disk().open(Path::new(&path), OpenMode::Write).await {
+            break file;
+        }
     };
     env.disk().sync_directory(Path::new("/")).await.expect("healthy");
     let echo = env.clone();
@@ -179,26 +184,24 @@ fn random_streams_depend_on_name_count_shard_and_start() {
 fn every_kind_of_fault_changes_some_outcome() {
     let mut effects = [0; FaultKind::COUNT];
     for seed in 0..60 {
-        let faults = Faults {
-            disk_read_error: 1000,
-            disk_write_error: 1000,
-            disk_short_read: 100_000,
-            net_reset: 1000,
-            poll_stall: 5000,
-            ..Faults::default()
-        };
+        let mut faults = Faults::default();
+        faults.disk.read_error = 1000;
+        faults.disk.write_error = 1000;
+        faults.disk.short_read = 100_000;
+        faults.net.reset = 1000;
+        faults.machine.poll_stall = 5000;
         let world = World::with_options(WorldOptions { faults, ..WorldOptions::new(seed) });
         live(&world);
         world.power_cut(world.machine("server"));
         world.run_for(Duration::from_secs(60));
         let statistics = world.statistics();
-        for (effect, kind) in effects.iter_mut().zip(FaultKind::ALL) {
+        for (effect, kind) in effects.iter_mut().zip(FaultKind::ALL.iter().copied()) {
             *effect += statistics.faults(kind);
         }
     }
     // These need a test of their own, and have it.
     let elsewhere = [FaultKind::AskedError, FaultKind::StorageFull, FaultKind::FullWindow];
-    for (effect, kind) in effects.iter().zip(FaultKind::ALL) {
+    for (effect, kind) in effects.iter().zip(FaultKind::ALL.iter().copied()) {
         assert!(*effect > 0 || elsewhere.contains(&kind), "{kind:?} never changed an outcome");
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use woodchuck_io::{Buffer, Disk as _, Durability, Env as _, File as _, OpenMode};
 
 use super::{blocks, create, run, write};
-use crate::{DiskOperation, FaultKind, Faults, Site, World, WorldOptions};
+use crate::{DiskFaults, DiskOperation, FaultKind, Faults, Site, World, WorldOptions};
 
 /// What each of several crashes made of a file of some blocks of ones, overwritten by twos.
 fn crashes(count: u64, synced: bool, crash: impl Fn(&World)) -> (Vec<Vec<u8>>, Vec<World>) {
@@ -370,7 +370,8 @@ fn completions_come_in_any_order_and_some_are_slow() {
 #[test]
 fn a_sync_covers_what_completed_before_even_if_it_is_overwritten_meanwhile() {
     for seed in 0..300 {
-        let faults = Faults { torn_sectors: false, ..Faults::default() };
+        let mut faults = Faults::default();
+        faults.disk.torn_sectors = 0;
         let world = World::with_options(WorldOptions { faults, ..WorldOptions::new(seed) });
         run(&world, |env| async move {
             let file = create(&env, "/f").await;
@@ -439,14 +440,15 @@ fn a_failed_write_leaves_any_of_its_blocks() {
 
 #[test]
 fn rates_make_operations_fail() {
-    let faults = Faults {
-        disk_read_error: 200_000,
-        disk_write_error: 200_000,
-        disk_sync_error: 200_000,
-        disk_other_error: 200_000,
-        disk_short_read: 200_000,
-        ..Faults::none()
+    let disk = DiskFaults {
+        read_error: 200_000,
+        write_error: 200_000,
+        sync_error: 200_000,
+        other_error: 200_000,
+        short_read: 200_000,
+        ..DiskFaults::none()
     };
+    let faults = Faults { disk, ..Faults::none() };
     let world = World::with_options(WorldOptions { faults, ..WorldOptions::new(1) });
     let failed = run(&world, |env| async move {
         let disk = env.disk();

@@ -11,7 +11,7 @@ use bytes::{Bytes, BytesMut};
 use woodchuck_io::{Env as _, Listener as _, Mesh as _, Net as _, Stream as _};
 
 use super::run;
-use crate::{FaultKind, Faults, SimEnv, SimStream, World, WorldOptions};
+use crate::{FaultKind, Faults, NetFaults, SimEnv, SimStream, World, WorldOptions};
 
 const PORT: u16 = 9092;
 
@@ -287,7 +287,8 @@ fn dropping_a_stream_is_an_end_and_writing_to_it_a_reset() {
 
 #[test]
 fn connections_are_reset_at_random_if_faults_say_so() {
-    let faults = Faults { net_reset: 100_000, ..Faults::default() };
+    let net = NetFaults { reset: 100_000, ..NetFaults::default() };
+    let faults = Faults { net, ..Faults::default() };
     let world = World::with_options(WorldOptions { faults, ..WorldOptions::new(2) });
     let address = serve(&world, |_, stream| async move {
         drain(&stream).await;

@@ -14,7 +14,7 @@ use woodchuck_io::{
 };
 
 use super::{blocks, run};
-use crate::{Faults, Policy, SimEnv, World, WorldOptions};
+use crate::{Faults, MachineFaults, Policy, SimEnv, World, WorldOptions};
 
 #[test]
 fn stop_is_seen_at_once_and_later() {
@@ -297,7 +297,8 @@ fn polls_of_a_shard_cost_time_and_shards_run_side_by_side() {
 
 #[test]
 fn clocks_run_and_begin_anew_with_a_boot() {
-    let faults = Faults { wall_offset_ms: 500, ..Faults::none() };
+    let machine = MachineFaults { wall_offset_ms: 500, ..MachineFaults::none() };
+    let faults = Faults { machine, ..Faults::none() };
     let world = World::with_options(WorldOptions { faults, ..WorldOptions::new(8) });
     let clocks = || {
         run(&world, |env| async move {

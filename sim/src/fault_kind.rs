@@ -1,0 +1,149 @@
+//! The table of all kinds of faults.
+//!
+//! A fault counts when it changed an outcome, not when it was allowed to: a lost sector whose old
+//! and new bytes are equal was no fault. A campaign whose faults never count tests nothing.
+
+/// What a fault is done to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum FaultGroup {
+    /// Disks.
+    Disk,
+    /// The network.
+    Network,
+    /// Machines, their clocks and their cores.
+    Machine,
+}
+
+/// Declares the kinds: for each a line of documentation, the variant, its name for people, and the
+/// group.
+macro_rules! fault_kinds {
+    ($(#[doc = $doc:literal] $variant:ident = $name:literal, $group:ident;)*) => {
+        /// Kinds of faults.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        #[repr(u8)]
+        pub enum FaultKind {
+            $(#[doc = $doc] $variant,)*
+        }
+
+        impl FaultKind {
+            /// All kinds, in the order of their numbers.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+
+            /// How many kinds there are.
+            pub const COUNT: usize = Self::ALL.len();
+
+            /// A name for people and for reports.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $name,)*
+                }
+            }
+
+            /// What happened.
+            #[must_use]
+            pub fn description(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $doc.trim_ascii(),)*
+                }
+            }
+
+            /// What it is done to.
+            #[must_use]
+            pub const fn group(self) -> FaultGroup {
+                match self {
+                    $(Self::$variant => FaultGroup::$group,)*
+                }
+            }
+        }
+    };
+}
+
+fault_kinds! {
+    // Disks.
+
+    /// A block that was written and not flushed is back at its old content.
+    LostBlock = "lost-block", Disk;
+    /// A sector of such a block is, while others of the block are not.
+    LostSector = "lost-sector", Disk;
+    /// A sector holds the beginning of the new bytes and the rest of the old.
+    ShornSector = "shorn-sector", Disk;
+    /// A sector holds neither the old nor the new bytes.
+    GarbageSector = "garbage-sector", Disk;
+    /// A write in flight at a crash happened in whole or in part, though nobody was told.
+    UnacknowledgedWrite = "unacknowledged-write", Disk;
+    /// A write in flight at a crash did not happen.
+    InFlightLost = "in-flight-lost", Disk;
+    /// A creation, rename or removal that was not synced is undone.
+    LostName = "lost-name", Disk;
+    /// A change of a file's length that was not synced is undone.
+    LostLength = "lost-length", Disk;
+    /// A disk operation took very long.
+    SlowDisk = "slow-disk", Disk;
+    /// An operation that was submitted later completed earlier.
+    Reordered = "reordered", Disk;
+    /// A disk operation failed because a rate in [`Faults`](crate::Faults) said so.
+    DiskError = "disk-error", Disk;
+    /// A disk operation failed because a test asked for it.
+    AskedError = "asked-error", Disk;
+    /// A failed write or sync left a block in a state that nobody can know.
+    UnknownBlock = "unknown-block", Disk;
+    /// No room on the disk.
+    StorageFull = "storage-full", Disk;
+    /// A read returned less than was asked for and there was more.
+    ShortRead = "short-read", Disk;
+    /// A read saw part of a write that was in flight.
+    ReadRace = "read-race", Disk;
+
+    // The network.
+
+    /// A packet took very long.
+    SlowPacket = "slow-packet", Network;
+    /// A connection was reset at random.
+    RandomReset = "random-reset", Network;
+    /// A connection was reset because its other end died or closed.
+    PeerReset = "peer-reset", Network;
+    /// A connection was refused because nobody listened.
+    Refused = "refused", Network;
+    /// A connection attempt timed out.
+    DialTimeout = "dial-timeout", Network;
+    /// A read from a connection returned less than had arrived.
+    ShortReceive = "short-receive", Network;
+    /// A writer waited for the other end to read.
+    FullWindow = "full-window", Network;
+
+    // Machines, their clocks and their cores.
+
+    /// A core was taken away for a while.
+    Stall = "stall", Machine;
+    /// A timer fired late.
+    LateTimer = "late-timer", Machine;
+    /// A process was killed.
+    Kill = "kill", Machine;
+    /// An operating system crashed.
+    OsCrash = "os-crash", Machine;
+    /// The power was cut.
+    PowerCut = "power-cut", Machine;
+}
+
+impl FaultKind {
+    /// The kind with this name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|kind| kind.name() == name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_found_again() {
+        for &kind in FaultKind::ALL {
+            assert_eq!(FaultKind::named(kind.name()), Some(kind));
+            assert!(kind.description().ends_with('.'), "{}", kind.name());
+        }
+        assert_eq!(FaultKind::named("no such fault"), None);
+    }
+}
