@@ -78,6 +78,7 @@ mod machine;
 mod mesh;
 mod net;
 mod run;
+pub mod scenario;
 mod schedule;
 mod shard;
 mod site;

@@ -32,6 +32,12 @@ pub const LIVELOCK_POLLS: u64 = 1_000_000;
 /// How much time may pass while a world is run to idle, before it is said to never rest.
 pub const IDLE_WITHIN: Duration = Duration::from_secs(7 * 24 * 3600);
 
+/// Events between two looks at what always holds in a scenario.
+pub const ALWAYS_EVENTS: u64 = 4096;
+
+/// Worlds from which on a campaign must have seen every kind of fault change something.
+pub const WORLDS_FOR_ALL_FAULTS: u64 = 1000;
+
 /// Cost of one poll, in nanoseconds: drawn once for each shard of each process.
 pub(crate) const POLL_NANOS: (u64, u64) = (200, 2_000);
 

@@ -29,11 +29,12 @@ pub(crate) struct Trace {
     ring: Vec<Entry>,
     /// Where in the ring the next entry goes, once it is full.
     next: usize,
+    recorded: u64,
 }
 
 impl Trace {
     pub(crate) fn new(seed: u64) -> Self {
-        Self { hash: seed ^ 0x51_7C_C1_B7_27_22_0A_95, ring: Vec::new(), next: 0 }
+        Self { hash: seed ^ 0x51_7C_C1_B7_27_22_0A_95, ring: Vec::new(), next: 0, recorded: 0 }
     }
 
     fn mix(&mut self, word: u64) {
@@ -50,12 +51,18 @@ impl Trace {
         self.mix(entry.time);
         let place = u64::from(entry.machine) << 16 ^ u64::from(entry.shard);
         self.mix(u64::from(entry.kind as u8) << 56 ^ place << 24 ^ entry.number);
+        self.recorded += 1;
         if self.ring.len() < TRACE_ENTRIES {
             self.ring.push(entry);
         } else {
             self.ring[self.next] = entry;
             self.next = (self.next + 1) % TRACE_ENTRIES;
         }
+    }
+
+    /// How many entries there were.
+    pub(crate) fn recorded(&self) -> u64 {
+        self.recorded
     }
 
     pub(crate) fn hash(&self) -> u64 {

@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::time::Duration;
 
 use woodchuck_io::Program;
@@ -86,6 +86,30 @@ impl Drop for Owner {
             }
         }
     }
+}
+
+/// A world that others keep alive.
+#[derive(Clone)]
+pub(crate) struct WeakWorld {
+    owner: Weak<Owner>,
+}
+
+impl WeakWorld {
+    /// The world, if it has not ended.
+    pub(crate) fn upgrade(&self) -> Option<World> {
+        self.owner.upgrade().map(|owner| World { owner })
+    }
+}
+
+/// Why a world that was let run stands still.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Advance {
+    /// The condition holds.
+    Met,
+    /// The time has come.
+    Time,
+    /// The time has come, and nothing will ever happen again.
+    Idle,
 }
 
 impl World {
@@ -317,6 +341,39 @@ impl World {
         }
     }
 
+    /// Lets time pass until `condition` holds, which is looked at after everything that happens,
+    /// but at most until `end`.
+    pub(crate) fn advance(
+        &self,
+        end: Duration,
+        condition: &mut dyn FnMut() -> bool,
+    ) -> Result<Advance, Failure> {
+        let end = u64::try_from(end.as_nanos()).unwrap_or(u64::MAX);
+        loop {
+            if condition() {
+                return Ok(Advance::Met);
+            }
+            let step = self.shared().step(end)?;
+            if step == Step::Ran {
+                continue;
+            }
+            if end < u64::MAX {
+                self.shared().with(|core| core.kernel.now = core.kernel.now.max(end));
+            }
+            return Ok(if step == Step::Idle { Advance::Idle } else { Advance::Time });
+        }
+    }
+
+    /// The failure of a world in which nothing can happen any more.
+    pub(crate) fn deadlock(&self) -> Failure {
+        self.shared().deadlock()
+    }
+
+    /// This world, without keeping it alive.
+    pub(crate) fn downgrade(&self) -> WeakWorld {
+        WeakWorld { owner: Rc::downgrade(&self.owner) }
+    }
+
     /// World time `duration` from now.
     fn deadline(&self, duration: Duration) -> u64 {
         let nanos = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
@@ -327,6 +384,24 @@ impl World {
     #[must_use]
     pub fn now(&self) -> Duration {
         self.shared().with(|core| core.kernel.elapsed())
+    }
+
+    /// How many things have happened.
+    #[must_use]
+    pub fn steps(&self) -> u64 {
+        self.shared().with(|core| core.kernel.trace.recorded())
+    }
+
+    /// How ready tasks are picked.
+    #[must_use]
+    pub fn policy(&self) -> Policy {
+        self.shared().with(|core| core.policy)
+    }
+
+    /// A machine's name.
+    #[must_use]
+    pub fn name(&self, machine: MachineId) -> String {
+        self.shared().with(|core| core.machines[machine.0 as usize].name.clone())
     }
 
     /// The world's seed.

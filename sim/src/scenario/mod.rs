@@ -1,0 +1,138 @@
+//! Scenarios: what runs in a world, what strikes it, and what must be true of it.
+//!
+//! A [`Scenario`] is a function that sets a [`Stage`] for one seed: machines, the services that are
+//! tested, bots that work with them, plans that strike, and properties. [`Scenario::run`] plays it
+//! and gives a [`Run`]; a [`Campaign`] plays a range of seeds.
+//!
+//! # What happens in a run
+//!
+//! 1. The stage is set. All it draws comes from the seed.
+//! 2. Services start, then bots.
+//! 3. Plans act, while time passes. They end when they are done with striking.
+//! 4. Bots have [`Limits::recovery`] to come to their ends, since nothing strikes any more; without
+//!    plans they have all of [`Limits::time`].
+//! 5. What is to hold *eventually* has its own time to become true.
+//! 6. What holds *always* is looked at a last time, and the verifications are made.
+//!
+//! The first property that does not hold ends the run, and so does whatever fails the world: a
+//! panic, a deadlock, a livelock.
+//!
+//! # Properties
+//!
+//! *Always*: looked at every [`ALWAYS_EVENTS`](crate::limits::ALWAYS_EVENTS) events and in the end.
+//! *Eventually*: must become true within a time after the last plan has ended. *Sometimes*: a mark
+//! that must be hit in some world of a campaign; one that is never hit says that the campaign does
+//! not test what it is thought to. And whatever a bot or a service reports to its [`Observer`].
+//!
+//! # Example
+//!
+//! ```
+//! use std::time::Duration;
+//! use woodchuck_io::Env as _;
+//! use woodchuck_sim::scenario::Scenario;
+//!
+//! let scenario = Scenario::new("sleeper", "It wakes up, whatever happens.", |stage| {
+//!     let machine = stage.machine("bed");
+//!     let observer = stage.observer();
+//!     stage.sometimes("woke up");
+//!     stage.bot(machine, "sleeper", move |env| {
+//!         let observer = observer.clone();
+//!         async move {
+//!             env.sleep(Duration::from_secs(8 * 3600)).await;
+//!             observer.hit("woke up");
+//!         }
+//!     });
+//! });
+//! scenario.check(0..10);
+//! ```
+
+mod campaign;
+mod director;
+mod monkey;
+mod observer;
+mod run;
+mod runner;
+mod stage;
+mod violation;
+
+use std::ops::Range;
+use std::sync::Arc;
+
+pub use campaign::{Campaign, Tally};
+pub use director::Director;
+pub use monkey::ChaosMonkey;
+pub use observer::Observer;
+pub use run::{Run, RunOptions, Verdict};
+pub use stage::{Limits, Stage};
+pub use violation::Violation;
+
+use crate::fault_kind::FaultKind;
+
+/// What runs in a world, what strikes it, and what must be true of it.
+#[derive(Clone)]
+pub struct Scenario {
+    name: &'static str,
+    about: &'static str,
+    build: Arc<dyn Fn(&mut Stage) + Send + Sync>,
+    without: &'static [FaultKind],
+}
+
+impl Scenario {
+    /// A scenario with a name for the command line, a sentence about it, and the function that sets
+    /// its stage for one seed.
+    #[must_use]
+    pub fn new(
+        name: &'static str,
+        about: &'static str,
+        build: impl Fn(&mut Stage) + Send + Sync + 'static,
+    ) -> Self {
+        Self { name, about, build: Arc::new(build), without: &[] }
+    }
+
+    /// Says which kinds of faults cannot change anything in this scenario under budgeted faults. A
+    /// large campaign fails if any other never did.
+    #[must_use]
+    pub fn without(mut self, kinds: &'static [FaultKind]) -> Self {
+        self.without = kinds;
+        self
+    }
+
+    /// The name.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// A sentence about it.
+    #[must_use]
+    pub const fn about(&self) -> &'static str {
+        self.about
+    }
+
+    /// The kinds of faults that cannot change anything in it.
+    #[must_use]
+    pub const fn unaffected_by(&self) -> &'static [FaultKind] {
+        self.without
+    }
+
+    /// Plays the world of one seed, or of one tape.
+    #[must_use]
+    pub fn run(&self, options: &RunOptions) -> Run {
+        runner::run(self, options)
+    }
+
+    /// Plays the worlds of these seeds, for tests.
+    ///
+    /// # Panics
+    /// With the first violation, if any property does not hold in any of them, or if a mark that
+    /// must be hit sometimes never was.
+    pub fn check(&self, seeds: Range<u64>) -> Tally {
+        let tally = Campaign { jobs: 1, ..Campaign::new(self.clone(), seeds) }.run(|_| ());
+        if let Some(run) = tally.failures.first() {
+            panic!("{run}");
+        }
+        let missed = tally.missed_marks();
+        assert!(missed.is_empty(), "{}: these were never seen: {missed:?}", self.name);
+        tally
+    }
+}
