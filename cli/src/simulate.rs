@@ -2,17 +2,10 @@
 
 use std::ops::Range;
 use std::process::ExitCode;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
 
-use woodchuck_scenarios::broker::{self, Report, ScenarioFailure};
+use woodchuck_scenarios::broker;
 use woodchuck_sim::FaultKind;
-
-/// Worlds from which on a campaign must have seen every kind of fault change something.
-const WORLDS_FOR_ALL_FAULTS: u64 = 1000;
-
-/// Failures after which a campaign ends early: more of them say nothing new.
-const FAILURES: usize = 5;
+use woodchuck_sim::scenario::{Campaign, RunOptions};
 
 #[derive(clap::Subcommand)]
 pub(crate) enum Command {
@@ -46,136 +39,42 @@ pub(crate) fn run(command: &Command) -> Result<ExitCode, String> {
     }
 }
 
-/// What a campaign found so far.
-#[derive(Default)]
-struct Tally {
-    passed: u64,
-    strikes: u64,
-    acknowledged: u64,
-    read: u64,
-    events: u64,
-    faults: Vec<u64>,
-    failures: Vec<(u64, String)>,
-}
-
-impl Tally {
-    fn add(&mut self, seed: u64, outcome: Result<Report, String>) {
-        match outcome {
-            Err(message) => self.failures.push((seed, message)),
-            Ok(report) => {
-                self.passed += 1;
-                self.strikes += report.strikes;
-                self.acknowledged += report.acknowledged;
-                self.read += report.read;
-                self.events += report.statistics.all_events();
-                self.faults.resize(FaultKind::ALL.len(), 0);
-                for (sum, kind) in self.faults.iter_mut().zip(FaultKind::ALL.iter().copied()) {
-                    *sum += report.statistics.faults(kind);
-                }
-            }
-        }
-    }
-}
-
 fn campaign(seeds: &Range<u64>, twice: bool, jobs: usize) -> Result<ExitCode, String> {
-    let (next, tally) = (AtomicU64::new(seeds.start), Mutex::new(Tally::default()));
-    let lock = || tally.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    std::thread::scope(|scope| {
-        for _ in 0..jobs {
-            scope.spawn(|| {
-                loop {
-                    let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= seeds.end || lock().failures.len() >= FAILURES {
-                        return;
-                    }
-                    let outcome = if twice { run_twice(seed) } else { run_once(seed) };
-                    lock().add(seed, outcome);
-                }
-            });
-        }
-    });
-    let mut tally = tally.into_inner().map_err(|_| "a world ended its thread".to_owned())?;
-    tally.failures.sort();
-    for (_, message) in &tally.failures {
-        println!("FAILED {message}\n");
+    let campaign = Campaign { jobs, ..Campaign::new(broker::scenario(), seeds.clone()) };
+    let campaign = if twice { Campaign { twice_one_in: 1, ..campaign } } else { campaign };
+    let tally = campaign.run(|_| ());
+    for run in &tally.failures {
+        println!("FAILED {run}\nto see it again: woodchuck sim replay {}\n", run.seed);
     }
-    let idle = idle_faults(&tally);
+    let idle: Vec<&str> = tally.idle_faults().into_iter().map(FaultKind::name).collect();
     if !idle.is_empty() {
         println!("FAILED these faults never changed an outcome: {}\n", idle.join(", "));
     }
-    let Tally { passed, strikes, acknowledged, read, events, failures, .. } = &tally;
+    let count = |what| tally.counts.get(what).copied().unwrap_or_default();
     println!(
-        "worlds: {passed} passed, {} failed; {strikes} crashes and stops, {acknowledged} records \
-         acknowledged, {read} read, {events} events",
-        failures.len()
+        "worlds: {} passed, {} failed; {} crashes and stops, {} records acknowledged, {} read, {} \
+         events",
+        tally.passed,
+        tally.failures.len(),
+        count("strikes"),
+        count("acknowledged"),
+        count("read"),
+        tally.events
     );
-    let good = failures.is_empty() && idle.is_empty();
+    let good = tally.failures.is_empty() && idle.is_empty();
     Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// The kinds of fault that were in the world and never mattered, if there were worlds enough.
-fn idle_faults(tally: &Tally) -> Vec<String> {
-    if tally.passed < WORLDS_FOR_ALL_FAULTS {
-        return Vec::new();
-    }
-    // Disks do not break in this scenario, which promises that nothing is lost; and the broker
-    // reads nothing that it is still writing.
-    let never = [
-        FaultKind::ReadRace,
-        FaultKind::DiskError,
-        FaultKind::AskedError,
-        FaultKind::UnknownBlock,
-        FaultKind::StorageFull,
-    ];
-    let kinds = FaultKind::ALL.iter().copied().zip(&tally.faults);
-    kinds
-        .filter(|(kind, count)| **count == 0 && !never.contains(kind))
-        .map(|(kind, _)| format!("{kind:?}"))
-        .collect()
-}
-
-fn run_once(seed: u64) -> Result<Report, String> {
-    broker::run(seed).map_err(|failure: Box<ScenarioFailure>| failure.to_string())
-}
-
-fn run_twice(seed: u64) -> Result<Report, String> {
-    let (first, second) = (run_once(seed)?, run_once(seed)?);
-    if first.trace_hash == second.trace_hash {
-        return Ok(first);
-    }
-    Err(format!(
-        "seed {seed}: two runs differ, with trace hashes {:016x} and {:016x}",
-        first.trace_hash, second.trace_hash
-    ))
-}
-
 fn replay(seed: u64) -> ExitCode {
-    match broker::run(seed) {
-        Ok(report) => {
-            println!(
-                "seed {seed}: passed; trace hash {:016x}, {:?} of world time, {} crashes and \
-                 stops, {} records acknowledged, {} read, {} events",
-                report.trace_hash,
-                report.elapsed,
-                report.strikes,
-                report.acknowledged,
-                report.read,
-                report.statistics.all_events()
-            );
-            for &kind in FaultKind::ALL {
-                let count = report.statistics.faults(kind);
-                if count > 0 {
-                    println!("  {kind:?}: {count}");
-                }
-            }
-            ExitCode::SUCCESS
-        }
-        Err(failure) => {
-            println!("FAILED {failure}");
-            println!("choices that were not the harmless one: {}", failure.tape.len());
-            ExitCode::FAILURE
+    let run = broker::scenario().run(&RunOptions { record: true, ..RunOptions::new(seed) });
+    println!("{run}");
+    for &kind in FaultKind::ALL {
+        let count = run.statistics.faults(kind);
+        if count > 0 {
+            println!("  {}: {count}", kind.name());
         }
     }
+    if run.violation().is_some() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
 fn parse_seeds(text: &str) -> Result<Range<u64>, String> {

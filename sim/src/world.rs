@@ -398,6 +398,18 @@ impl World {
         self.shared().with(|core| core.policy)
     }
 
+    /// How often what goes wrong.
+    #[must_use]
+    pub fn faults(&self) -> Faults {
+        self.shared().with(|core| core.kernel.faults.clone())
+    }
+
+    /// Changes how often what goes wrong, from now on. What was drawn once for a machine or a
+    /// process stays.
+    pub fn set_faults(&self, faults: Faults) {
+        self.shared().with(|core| core.kernel.faults = faults);
+    }
+
     /// A machine's name.
     #[must_use]
     pub fn name(&self, machine: MachineId) -> String {

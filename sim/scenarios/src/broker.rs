@@ -12,22 +12,24 @@
 //! What must hold is said in [`history`](crate::history). Besides: the broker opens its data after
 //! every crash, a graceful stop succeeds, nothing panics, deadlocks or spins, and everybody is done
 //! in bounded time once the faults end.
+//!
+//! Under unrestricted faults the broker may give up, and may refuse to open. As long as it answers,
+//! its answers must be right.
 
 use std::cell::{Cell, RefCell};
-use std::fmt;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
 use woodchuck::EngineOptions;
-use woodchuck_io::Env;
 use woodchuck_io::limits::BLOCK_BYTES;
 use woodchuck_server::kafka::KafkaOptions;
 use woodchuck_server::{Serve, ServeError};
-use woodchuck_sim::{Faults, MachineId, SimEnv, Site, Statistics, Tape, World, WorldOptions};
+use woodchuck_sim::scenario::{Director, Observer, Scenario, Stage};
+use woodchuck_sim::{FaultKind, Faults, MachineId, Regime};
 use woodchuck_wal::LogOptions;
 
-use crate::bots::{Habits, Shared, consume, harass, produce, read_all, tidy};
+use crate::bots::{Allowed, Habits, Shared, consume, harass, produce, read_all, tidy};
 
 const PORT: u16 = 9092;
 
@@ -40,242 +42,223 @@ const STOP_LIMIT: Duration = Duration::from_secs(30);
 /// How long the broker is left alone before its data is damaged.
 const IDLE: Duration = Duration::from_millis(500);
 
-/// What a world did and found.
-#[derive(Clone, Debug)]
-pub struct Report {
-    /// Equal in two runs of one seed.
-    pub trace_hash: u64,
-    /// Time that passed in the world.
-    pub elapsed: Duration,
-    /// Kills, crashes, power cuts and stops.
-    pub strikes: u64,
-    /// Whether data was damaged, and if so whether the broker refused to open it.
-    pub damage: Option<Refused>,
-    /// Records acknowledged.
-    pub acknowledged: u64,
-    /// Records read, each time they were.
-    pub read: u64,
-    /// What happened in the world.
-    pub statistics: Statistics,
+/// What cannot happen under budgeted faults: no disk breaks, and the broker reads nothing that it
+/// is still writing.
+const UNAFFECTED_BY: &[FaultKind] = &[
+    FaultKind::ReadRace,
+    FaultKind::DiskError,
+    FaultKind::AskedError,
+    FaultKind::UnknownBlock,
+    FaultKind::StorageFull,
+];
+
+/// Marks that some world of a campaign must hit.
+const REFUSED: &str = "damaged data was refused";
+const HARMLESS: &str = "damage did no harm";
+const STRUCK_EARLY: &str = "struck while it opened";
+
+/// The scenario.
+#[must_use]
+pub fn scenario() -> Scenario {
+    let about = "A broker and its clients, while it is killed, crashed, unplugged and stopped.";
+    Scenario::new("broker", about, set).without(UNAFFECTED_BY)
 }
 
-/// Whether the broker refused to open damaged data. If not, the damage did not matter.
-pub type Refused = bool;
-
-/// Why a world failed.
-#[derive(Clone, Debug)]
-pub struct ScenarioFailure {
-    /// The world's seed.
-    pub seed: u64,
-    /// What went wrong, with the latest events.
-    pub message: String,
-    /// The choices that led there.
-    pub tape: Tape,
+fn set(stage: &mut Stage) {
+    let (broker, clients) = (stage.machine("broker"), stage.machine("clients"));
+    let partitions = 1 + stage.draw("partitions", 6) as i32;
+    let allowed = allowed(stage);
+    let shared = Shared {
+        address: SocketAddr::new(stage.world().address(broker), PORT),
+        partitions,
+        history: Rc::default(),
+        ending: Rc::new(Cell::new(false)),
+        allowed,
+    };
+    shared.history.borrow_mut().lossy = allowed.loss;
+    let broken = set_broker(stage, broker, &shared);
+    set_clients(stage, clients, &shared);
+    for mark in [REFUSED, HARMLESS, STRUCK_EARLY] {
+        if stage.regime() == Regime::Budgeted {
+            stage.sometimes(mark);
+        }
+    }
+    let history = Rc::clone(&shared.history);
+    let rounds = 1 + stage.draw("rounds", 6);
+    let damaged = stage.draw("damaged", 2) == 1;
+    stage.plan(move |director| async move {
+        let plan = Plan { director, broker, clients, shared, broken };
+        plan.strike(rounds).await;
+        plan.end(damaged).await;
+    });
+    stage.verify(move |observer| {
+        let history = history.borrow();
+        observer.count("acknowledged", history.acknowledged);
+        observer.count("read", history.read);
+    });
 }
 
-impl fmt::Display for ScenarioFailure {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{}\nto see it again: woodchuck sim replay {}", self.message, self.seed)
+/// What the faults of this world allow the broker.
+fn allowed(stage: &Stage) -> Allowed {
+    let unrestricted = stage.regime() == Regime::Unrestricted;
+    Allowed { storage_errors: unrestricted, loss: false }
+}
+
+/// Why the broker gave up, if it did.
+type Broken = Rc<RefCell<Option<ServeError>>>;
+
+fn set_broker(stage: &mut Stage, broker: MachineId, shared: &Shared) -> Broken {
+    let shards = 1 + stage.draw("shards", 3) as usize;
+    let log = LogOptions {
+        frames_in_flight: 1 + stage.draw("frames in flight", 4) as usize,
+        queue_bytes: 8 << (10 + stage.draw("queue", 4)),
+        ..LogOptions::small()
+    };
+    let mut engine = EngineOptions::new("/data".into());
+    engine.log = log;
+    engine.tail_bytes = 1 << (10 + stage.draw("tail", 8));
+    let kafka = KafkaOptions {
+        default_partitions: shared.partitions as u32,
+        ..KafkaOptions::new(shared.address)
+    };
+    let broken = Broken::default();
+    let noted = Rc::clone(&broken);
+    stage.program(broker, shards, Serve { engine, kafka }, move |_, outcome| {
+        if let Err(error) = outcome {
+            *noted.borrow_mut() = Some(error);
+        }
+    });
+    broken
+}
+
+/// All clients share one machine and one shard: what is tested is the broker.
+fn set_clients(stage: &mut Stage, clients: MachineId, shared: &Shared) {
+    for number in 0..1 + stage.draw("producers", 3) {
+        let draw = |what, range| stage.draw_nth(what, number, range);
+        let habits = Habits {
+            producer: number as u32,
+            idempotent: draw("idempotent", 2) == 1,
+            window: 1 + draw("window", 4) as usize,
+            records: 1 + draw("records", 4),
+            filler: 1 << draw("filler", 12),
+            acks: if draw("acks", 4) == 1 { 1 } else { -1 },
+            pause_ms: draw("pause", 3) * 4,
+            version: [3, 7, 9, 10][draw("produce version", 4) as usize],
+        };
+        let shared = shared.clone();
+        stage.bot(clients, "producer", move |env| produce(env, shared.clone(), habits));
+    }
+    for number in 0..1 + stage.draw("consumers", 2) {
+        let version = [4, 11, 12][stage.draw_nth("fetch version", number, 3) as usize];
+        let shared = shared.clone();
+        stage.bot(clients, "consumer", move |env| consume(env, shared.clone(), version));
+    }
+    if stage.draw("janitor", 3) == 1 {
+        let shared = shared.clone();
+        stage.bot(clients, "janitor", move |env| tidy(env, shared.clone()));
+    }
+    if stage.draw("hostile", 4) == 1 {
+        let shared = shared.clone();
+        stage.bot(clients, "hostile", move |env| harass(env, shared.clone()));
     }
 }
 
-impl std::error::Error for ScenarioFailure {}
+/// Whether an audit was made to its end.
+type Audited = bool;
 
-/// Runs the world of a seed.
-///
-/// # Errors
-/// If anything does not hold that must.
-pub fn run(seed: u64) -> Result<Report, Box<ScenarioFailure>> {
-    let faults = Faults::swarm(seed);
-    let world = World::with_options(WorldOptions { faults, ..WorldOptions::new(seed) });
-    let scenario = Scenario::new(world.clone());
-    scenario
-        .run()
-        .map_err(|message| Box::new(ScenarioFailure { seed, message, tape: world.tape() }))
-}
-
-struct Scenario {
-    world: World,
+struct Plan {
+    director: Director,
     broker: MachineId,
     clients: MachineId,
-    shards: usize,
-    serve: Serve,
     shared: Shared,
-    bots: usize,
-    /// What went wrong with the broker's process, if anything did.
-    broken: Rc<RefCell<Option<ServeError>>>,
+    broken: Broken,
 }
 
-impl Scenario {
-    fn new(world: World) -> Self {
-        let (broker, clients) = (world.machine("broker"), world.machine("clients"));
-        let draw = |below| world.choose(Site::Workload, 0, below);
-        let shards = 1 + draw(3) as usize;
-        let partitions = 1 + draw(6) as i32;
-        let log = LogOptions {
-            frames_in_flight: 1 + draw(4) as usize,
-            queue_bytes: 8 << (10 + draw(4)),
-            ..LogOptions::small()
-        };
-        let mut engine = EngineOptions::new("/data".into());
-        engine.log = log;
-        engine.tail_bytes = 1 << (10 + draw(8));
-        let address = SocketAddr::new(world.address(broker), PORT);
-        let kafka =
-            KafkaOptions { default_partitions: partitions as u32, ..KafkaOptions::new(address) };
-        let shared = Shared {
-            address,
-            partitions,
-            history: Rc::default(),
-            ending: Rc::new(Cell::new(false)),
-            ended: Rc::default(),
-        };
-        let serve = Serve { engine, kafka };
-        Self { world, broker, clients, shards, serve, shared, bots: 0, broken: Rc::default() }
+impl Plan {
+    fn observer(&self) -> &Observer {
+        self.director.observer()
     }
 
-    fn run(mut self) -> Result<Report, String> {
-        self.start_broker();
-        self.start_clients();
-        let strikes = 1 + self.plan(6);
-        for _ in 0..strikes {
+    fn may_give_up(&self) -> bool {
+        self.shared.allowed.storage_errors
+    }
+
+    /// Strikes the broker down so many times, with work in between.
+    async fn strike(&self, rounds: u64) {
+        for _ in 0..rounds {
             // Every third time while it is still opening, or has only just begun.
-            let longest_us = if self.plan(3) == 1 { 3_000 } else { 120_000 };
-            self.pass(Duration::from_micros(self.plan(longest_us)))?;
-            self.strike()?;
-            let pause = Duration::from_micros(self.plan(30_000));
-            self.pass(pause)?;
-            self.start_broker();
+            let early = self.director.choose(3) == 1;
+            let longest = Duration::from_micros(if early { 3_000 } else { 120_000 });
+            self.pass(self.director.duration(Duration::ZERO..longest)).await;
+            if early && !self.may_give_up() {
+                self.observer().hit(STRUCK_EARLY);
+            }
+            self.observer().count("strikes", 1);
+            let world = self.director.world();
+            match self.director.choose(4) {
+                0 => self.stop().await,
+                1 => world.kill(self.broker),
+                2 => world.crash_os(self.broker),
+                _ => world.power_cut(self.broker),
+            }
+            let pause = self.director.duration(Duration::ZERO..Duration::from_millis(30));
+            self.pass(pause).await;
+            self.director.start(self.broker);
+        }
+    }
+
+    /// Nothing strikes any more: everybody comes to their end, and everything is looked at.
+    async fn end(&self, damaged: bool) {
+        if self.may_give_up() {
+            return self.end_unrestricted().await;
         }
         self.shared.ending.set(true);
-        self.wait("the clients", self.bots)?;
-        self.check_audit(self.audit()?)?;
-        let damage = if self.plan(2) == 1 { Some(self.damage()?) } else { None };
-        if damage != Some(true) {
-            self.world.stop(self.broker);
-            self.wait_for_exit()?;
+        self.director.expect_bots(END_LIMIT).await;
+        self.check_broker().await;
+        if !self.audit().await {
+            self.check_broker().await;
+            self.observer().violated("audit", "the audit did not take place");
+            self.director.halt().await;
         }
-        let history = self.shared.history.borrow();
-        Ok(Report {
-            trace_hash: self.world.trace_hash(),
-            elapsed: self.world.now(),
-            strikes,
-            damage,
-            acknowledged: history.acknowledged,
-            read: history.read,
-            statistics: self.world.statistics(),
-        })
-    }
-
-    fn plan(&self, below: u64) -> u64 {
-        self.world.choose(Site::Plan, 0, below)
-    }
-
-    fn start_broker(&self) {
-        let broken = Rc::clone(&self.broken);
-        self.world.start_program(
-            self.broker,
-            self.shards,
-            self.serve.clone(),
-            move |_, outcome| {
-                if let Err(error) = outcome {
-                    *broken.borrow_mut() = Some(error);
-                }
-            },
-        );
-    }
-
-    /// All clients share one machine and one shard: what is tested is the broker.
-    fn start_clients(&mut self) {
-        let draw = |below| self.world.choose(Site::Workload, 1, below);
-        let habits = |producer| Habits {
-            producer,
-            idempotent: draw(2) == 1,
-            window: 1 + draw(4) as usize,
-            records: 1 + draw(4),
-            filler: 1 << draw(12),
-            acks: if draw(4) == 1 { 1 } else { -1 },
-            pause_ms: draw(3) * 4,
-            version: [3, 7, 9, 10][draw(4) as usize],
-        };
-        let producers: Vec<Habits> = (0..1 + draw(3) as u32).map(habits).collect();
-        let consumers: Vec<i16> = (0..1 + draw(2)).map(|_| [4, 11, 12][draw(3) as usize]).collect();
-        let janitors = usize::from(draw(3) == 1);
-        let hostiles = usize::from(draw(4) == 1);
-        self.bots = producers.len() + consumers.len() + janitors + hostiles;
-        let shared = self.shared.clone();
-        self.world.start(self.clients, 1, move |env: SimEnv| {
-            for &habits in &producers {
-                env.spawn("producer", produce(env.clone(), shared.clone(), habits)).detach();
-            }
-            for &version in &consumers {
-                env.spawn("consumer", consume(env.clone(), shared.clone(), version)).detach();
-            }
-            for _ in 0..janitors {
-                env.spawn("janitor", tidy(env.clone(), shared.clone())).detach();
-            }
-            for _ in 0..hostiles {
-                env.spawn("hostile", harass(env.clone(), shared.clone())).detach();
-            }
-            std::future::pending()
-        });
-    }
-
-    fn pass(&self, time: Duration) -> Result<(), String> {
-        self.world.try_run_for(time).map_err(|failure| failure.to_string())?;
-        self.check_broker()
-    }
-
-    fn strike(&self) -> Result<(), String> {
-        match self.plan(4) {
-            0 => {
-                self.world.stop(self.broker);
-                self.wait_for_exit()
-            }
-            1 => {
-                self.world.kill(self.broker);
-                Ok(())
-            }
-            2 => {
-                self.world.crash_os(self.broker);
-                Ok(())
-            }
-            _ => {
-                self.world.power_cut(self.broker);
-                Ok(())
-            }
+        if damaged && self.damage().await {
+            return;
         }
+        self.stop().await;
     }
 
-    fn wait_for_exit(&self) -> Result<(), String> {
-        let (world, broker) = (&self.world, self.broker);
-        let exited = world.try_run_until(|| !world.is_running(broker), STOP_LIMIT);
-        self.check_broker()?;
-        match exited {
-            Ok(true) => Ok(()),
-            Ok(false) => Err(self.late("the broker did not stop")),
-            Err(failure) => Err(failure.to_string()),
-        }
+    /// Disks may have broken: what the broker has, if it still opens, must be right.
+    async fn end_unrestricted(&self) {
+        let world = self.director.world();
+        self.director.dismiss_bots();
+        world.set_faults(Faults::none());
+        self.shared.ending.set(true);
+        world.kill(self.broker);
+        self.broken.borrow_mut().take();
+        self.director.start(self.broker);
+        let what = if self.audit().await { "audited" } else { "gave up" };
+        self.observer().count(what, 1);
+        world.kill(self.clients);
     }
 
-    fn wait(&self, who: &str, bots: usize) -> Result<(), String> {
-        let ended = Rc::clone(&self.shared.ended);
-        let done = self.world.try_run_until(|| ended.get() >= bots, END_LIMIT);
-        self.check_broker()?;
-        match done {
-            Ok(true) => Ok(()),
-            Ok(false) => Err(self.late(&format!("{who} did not come to their end"))),
-            Err(failure) => Err(failure.to_string()),
-        }
+    async fn pass(&self, time: Duration) {
+        self.director.sleep(time).await;
+        self.check_broker().await;
+    }
+
+    /// Stops the broker as an administrator does.
+    async fn stop(&self) {
+        self.director.stop(self.broker, STOP_LIMIT).await;
+        self.check_broker().await;
     }
 
     /// Reads everything, and checks it against all that was seen. False: it could not be read
     /// because the broker gave up.
-    fn audit(&self) -> Result<bool, String> {
-        self.world.kill(self.clients);
+    async fn audit(&self) -> Audited {
+        let world = self.director.world();
+        world.kill(self.clients);
         let done = Rc::new(Cell::new(false));
         let (shared, auditor_done) = (self.shared.clone(), Rc::clone(&done));
-        self.world.start(self.clients, 1, move |env| {
+        world.start(self.clients, 1, move |env| {
             let (shared, done) = (shared.clone(), Rc::clone(&auditor_done));
             async move {
                 let all = read_all(env, shared.clone()).await;
@@ -285,28 +268,51 @@ impl Scenario {
                 done.set(true);
             }
         });
-        let settled = || done.get() || self.broken.borrow().is_some();
-        match self.world.try_run_until(settled, END_LIMIT) {
-            Ok(true) => Ok(done.get()),
-            Ok(false) => Err(self.late("the auditor did not come to its end")),
-            Err(failure) => Err(failure.to_string()),
+        let (finished, broken) = (Rc::clone(&done), Rc::clone(&self.broken));
+        let settled = move || finished.get() || broken.borrow().is_some();
+        if self.may_give_up() {
+            self.director.until(END_LIMIT, settled).await;
+        } else {
+            self.director.expect("audit-finishes", END_LIMIT, settled).await;
+        }
+        done.get()
+    }
+
+    /// Damages one place of a log, and starts the broker on it. Gives whether it refused.
+    async fn damage(&self) -> bool {
+        // The log is idle for long enough to have said that all of it is durable.
+        self.pass(IDLE).await;
+        self.director.world().kill(self.broker);
+        self.damage_a_log();
+        self.director.start(self.broker);
+        if self.audit().await {
+            self.observer().hit(HARMLESS);
+            return false;
+        }
+        let broken = self.broken.borrow().as_ref().map(|error| match error {
+            ServeError::Open(_) => Ok(()),
+            error => Err(format!("on damaged data, the broker gave up: {error}")),
+        });
+        match broken {
+            Some(Ok(())) => {
+                self.observer().hit(REFUSED);
+                true
+            }
+            Some(Err(text)) => {
+                self.observer().violated("damage-is-refused", text);
+                self.director.halt().await;
+                true
+            }
+            None => unreachable!("an audit ends when it is done or the broker gave up"),
         }
     }
 
-    fn check_audit(&self, passed: bool) -> Result<(), String> {
-        self.check_broker()?;
-        if passed { Ok(()) } else { Err(self.late("the audit did not take place")) }
-    }
-
-    /// Damages one place of a log, and starts the broker on it. Returns whether it refused.
-    fn damage(&self) -> Result<Refused, String> {
-        // The log is idle for long enough to have said that all of it is durable.
-        self.pass(IDLE)?;
-        self.world.kill(self.broker);
-        let disk = self.world.disk(self.broker);
+    fn damage_a_log(&self) {
+        let choose = |range: u64| self.director.choose(range);
+        let disk = self.director.world().disk(self.broker);
         let logs: Vec<String> =
             disk.files().into_iter().filter(|path| path.ends_with(".wal")).collect();
-        let path = &logs[self.plan(logs.len() as u64) as usize];
+        let path = &logs[choose(logs.len() as u64) as usize];
         let bytes = disk.read(path).unwrap_or_default();
         let is_used = |block: &u64| {
             let start = *block as usize * BLOCK_BYTES;
@@ -314,36 +320,29 @@ impl Scenario {
         };
         let blocks = (bytes.len() / BLOCK_BYTES) as u64;
         let used: Vec<u64> = (0..blocks).filter(is_used).collect();
-        if !used.is_empty() {
-            let start = used[self.plan(used.len() as u64) as usize] * BLOCK_BYTES as u64;
-            let byte = self.plan(BLOCK_BYTES as u64);
-            match self.plan(4) {
-                0 => disk.flip_bit(path, start + byte, self.plan(8) as u8),
-                1 => disk.zero(path, start, BLOCK_BYTES),
-                2 => disk.overwrite(path, start + byte / 2, b"something else altogether"),
-                _ => disk.break_block(path, start),
-            }
+        if used.is_empty() {
+            return;
         }
-        self.start_broker();
-        if self.audit()? {
-            return Ok(false);
-        }
-        match &*self.broken.borrow() {
-            Some(ServeError::Open(_)) => Ok(true),
-            Some(error) => Err(self.late(&format!("on damaged data, the broker gave up: {error}"))),
-            None => Err(self.late("the audit of damaged data did not take place")),
+        let start = used[choose(used.len() as u64) as usize] * BLOCK_BYTES as u64;
+        let byte = choose(BLOCK_BYTES as u64);
+        match choose(4) {
+            0 => disk.flip_bit(path, start + byte, choose(8) as u8),
+            1 => disk.zero(path, start, BLOCK_BYTES),
+            2 => disk.overwrite(path, start + byte / 2, b"something else altogether"),
+            _ => disk.break_block(path, start),
         }
     }
 
-    fn check_broker(&self) -> Result<(), String> {
-        match &*self.broken.borrow() {
-            None => Ok(()),
-            Some(error) => Err(self.late(&format!("the broker gave up: {error}"))),
+    /// The broker must not have given up.
+    async fn check_broker(&self) {
+        if self.may_give_up() {
+            return;
         }
-    }
-
-    fn late(&self, what: &str) -> String {
-        let (seed, now) = (self.world.seed(), self.world.now());
-        format!("seed {seed}, at {now:?}: {what}\nlatest events:\n{}", self.world.trace(60))
+        let broken = self.broken.borrow().as_ref().map(ToString::to_string);
+        if let Some(error) = broken {
+            let text = format!("the broker gave up: {error}");
+            self.observer().violated_on("broker", "keeps-running", text);
+            self.director.halt().await;
+        }
     }
 }

@@ -15,3 +15,11 @@ mod bots;
 pub mod broker;
 pub mod client;
 pub mod history;
+
+use woodchuck_sim::scenario::Scenario;
+
+/// All scenarios, the product's first.
+#[must_use]
+pub fn all() -> Vec<Scenario> {
+    vec![broker::scenario()]
+}

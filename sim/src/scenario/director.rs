@@ -162,6 +162,11 @@ impl Director {
         }
     }
 
+    /// Says that nobody is to wait for the bots any more.
+    pub fn dismiss_bots(&self) {
+        self.services.dismiss_bots();
+    }
+
     /// Starts the machine's service, if it does not run.
     pub fn start(&self, machine: MachineId) {
         if !self.world.is_running(machine) {

@@ -73,7 +73,7 @@ impl Services {
                     let (running, done) = (bot(env.clone()), Rc::clone(&done));
                     let task = async move {
                         running.await;
-                        done.set(done.get() + 1);
+                        done.set(done.get().saturating_add(1));
                     };
                     env.spawn(name, task).detach();
                 }
@@ -85,6 +85,10 @@ impl Services {
     pub(super) fn bots_left(&self) -> usize {
         let all: usize = self.bots.borrow().values().map(Vec::len).sum();
         all.saturating_sub(self.bots_done.get())
+    }
+
+    pub(super) fn dismiss_bots(&self) {
+        self.bots_done.set(usize::MAX);
     }
 
     pub(super) fn bots_are_done(&self) -> bool {
@@ -153,10 +157,16 @@ impl Stage {
     /// simplest one. Names do not move each other.
     #[must_use]
     pub fn draw(&self, name: &'static str, range: u64) -> u64 {
-        let node = name.bytes().fold(0, |hash, byte| scramble(hash ^ u64::from(byte)));
-        let value = self.world.choose(Site::Workload, node as u32, range);
+        let value = self.draw_nth(name, 0, range);
         self.observer.drew(name, value);
         value
+    }
+
+    /// As [`draw`](Self::draw), for one of several things that are alike.
+    #[must_use]
+    pub fn draw_nth(&self, name: &'static str, nth: u64, range: u64) -> u64 {
+        let node = name.bytes().fold(nth, |hash, byte| scramble(hash ^ u64::from(byte)));
+        self.world.choose(Site::Workload, node as u32, range)
     }
 
     /// The machine with this name, made when first named.

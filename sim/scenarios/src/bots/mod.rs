@@ -34,8 +34,18 @@ pub(crate) struct Shared {
     pub(crate) history: Rc<RefCell<History>>,
     /// Set when bots are to come to an end.
     pub(crate) ending: Rc<Cell<bool>>,
-    /// How many bots have come to an end.
-    pub(crate) ended: Rc<Cell<usize>>,
+    /// What the faults of this world allow.
+    pub(crate) allowed: Allowed,
+}
+
+/// What the faults of a world allow a broker, besides what a crash does.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Allowed {
+    /// To say that its storage failed, and to give up.
+    pub(crate) storage_errors: bool,
+    /// To lose what it acknowledged: its disk lies about what it has written. What it still has
+    /// must be right all the same.
+    pub(crate) loss: bool,
 }
 
 /// Connects, trying again until it works.
@@ -61,7 +71,8 @@ fn expect_lawful(error: &ClientError) {
     }
 }
 
-/// Panics if the broker says that its storage failed: no fault here breaks a disk.
-fn expect_storage(code: ErrorCode) {
-    assert_ne!(code, ErrorCode::KAFKA_STORAGE_ERROR, "storage failed without a fault of the disk");
+/// Panics if the broker says that its storage failed, and no fault here breaks a disk.
+fn expect_storage(shared: &Shared, code: ErrorCode) {
+    let failed = code == ErrorCode::KAFKA_STORAGE_ERROR;
+    assert!(!failed || shared.allowed.storage_errors, "storage failed without a fault of the disk");
 }

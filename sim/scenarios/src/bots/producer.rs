@@ -82,7 +82,6 @@ pub(crate) async fn produce<E: Env>(env: E, shared: Shared, habits: Habits) {
         }
         pause(&producer.env, &mut producer.random, 10).await;
     }
-    producer.shared.ended.set(producer.shared.ended.get() + 1);
 }
 
 impl<E: Env> Producer<E> {
@@ -125,7 +124,7 @@ impl<E: Env> Producer<E> {
             unreachable!("answers are decoded as what was asked")
         };
         let found = metadata.topics.first().map_or(ErrorCode::NONE, |topic| topic.error_code);
-        expect_storage(found);
+        expect_storage(&self.shared, found);
         if found.is_error() {
             return Ok(false);
         }
@@ -216,12 +215,13 @@ impl<E: Env> Producer<E> {
         let mut refused = Vec::new();
         for (sent, answer) in batches.iter().zip(&topic.partitions) {
             assert_eq!(sent.partition, answer.partition_index, "answers stand in order");
-            expect_storage(answer.error_code);
+            expect_storage(&self.shared, answer.error_code);
             if answer.error_code.is_error() {
                 let lawful = [
                     ErrorCode::REQUEST_TIMED_OUT,
                     ErrorCode::NOT_LEADER_OR_FOLLOWER,
                     ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER,
+                    ErrorCode::KAFKA_STORAGE_ERROR,
                 ];
                 assert!(lawful.contains(&answer.error_code), "a good batch got {answer:?}");
                 refused.push(sent.partition);
