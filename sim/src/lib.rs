@@ -97,7 +97,7 @@ pub use machine::MachineId;
 pub use mesh::SimMesh;
 pub use net::{SimListener, SimNet, SimStream};
 pub use schedule::Policy;
-pub use site::Site;
+pub use site::{Site, SiteClass};
 pub use statistics::Statistics;
 pub use tape::{ChoiceName, Tape, TapeError};
 pub use world::{World, WorldOptions};
