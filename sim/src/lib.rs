@@ -67,6 +67,7 @@
 mod choice;
 mod clock;
 mod disk;
+pub mod diverge;
 mod env;
 mod event;
 mod failure;
@@ -100,6 +101,7 @@ pub use schedule::Policy;
 pub use site::{Site, SiteClass};
 pub use statistics::Statistics;
 pub use tape::{ChoiceName, Tape, TapeError};
+pub use trace::{TraceEntry, TraceRun, Traced};
 pub use world::{World, WorldOptions};
 
 #[cfg(test)]

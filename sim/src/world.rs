@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::net::IpAddr;
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::time::Duration;
@@ -39,6 +40,8 @@ pub struct WorldOptions {
     pub record: bool,
     /// Polls with nothing else happening that count as a livelock.
     pub livelock_polls: u64,
+    /// Events, by their number, of which [`World::traced_window`] shall tell everything.
+    pub trace_window: Option<Range<u64>>,
 }
 
 impl WorldOptions {
@@ -52,6 +55,7 @@ impl WorldOptions {
             tape: None,
             record: true,
             livelock_polls: LIVELOCK_POLLS,
+            trace_window: None,
         }
     }
 }
@@ -104,9 +108,11 @@ impl World {
     /// A world made to order.
     #[must_use]
     pub fn with_options(options: WorldOptions) -> Self {
-        let WorldOptions { seed, faults, policy, tape, record, livelock_polls } = options;
+        let WorldOptions { seed, faults, policy, tape, record, livelock_polls, trace_window } =
+            options;
         let seed = tape.as_ref().map_or(seed, Tape::seed);
         let mut kernel = Kernel::new(seed, faults, Chooser::new(seed, tape.as_ref(), record));
+        kernel.trace.keep(trace_window);
         let drawn = Policy::numbered(kernel.choose(Site::Policy, 0, Policy::COUNT));
         let core = Core::new(seed, kernel, policy.unwrap_or(drawn), livelock_polls);
         let shared =
@@ -114,7 +120,7 @@ impl World {
         Self { owner: Rc::new(Owner { shared: Rc::new(shared) }) }
     }
 
-    fn shared(&self) -> &Rc<Shared> {
+    pub(crate) fn shared(&self) -> &Rc<Shared> {
         &self.owner.shared
     }
 
