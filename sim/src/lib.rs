@@ -81,6 +81,7 @@ mod net;
 mod run;
 mod schedule;
 mod shard;
+pub mod shrink;
 mod site;
 mod slab;
 mod statistics;

@@ -29,6 +29,9 @@ pub const CHECKPOINT_EVENTS: u64 = 4096;
 /// Runs in which a divergence may hide before the search for its first event is given up.
 pub(crate) const DIVERGING_RUNS: usize = 12;
 
+/// Runs that shrinking a tape may take, unless it is told otherwise.
+pub const SHRINK_RUNS: usize = 2000;
+
 /// How often the longest waiting task may be passed over before it is run whatever the policy.
 /// Without a bound, last-in-first-out starves tasks for ever, which no real executor does.
 pub const PASSED_OVER: u32 = 64;

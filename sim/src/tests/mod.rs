@@ -7,6 +7,7 @@ mod failures;
 mod mesh;
 mod net;
 mod process;
+mod shrink;
 
 use std::cell::RefCell;
 use std::future::Future;
