@@ -224,3 +224,19 @@ fn what_is_needed_together_is_kept_and_runs_are_bounded() {
     assert_eq!((begun.runs, begun.complete), (20, false));
     assert!(begun.to < 1000 && needs_three(&begun.tape).fingerprint.as_deref() == Some("three"));
 }
+
+#[test]
+fn what_a_run_did_not_ask_for_is_gone_at_once() {
+    let mut tape = Tape::new(1);
+    for count in 0..1000 {
+        tape.set(crate::ChoiceName { site: Site::Task, node: 0, count }, 1);
+    }
+    // Asks for the first twenty, and then fails.
+    let test = |tape: &Tape| Outcome {
+        fingerprint: (tape.len() > 3).then(|| "it".to_owned()),
+        played: tape.kept(|name, _| name.count < 20),
+    };
+    let options = ShrinkOptions { runs: 1, ..ShrinkOptions::default() };
+    let begun = shrink(&tape, &options, test, |_| ()).expect("it fails");
+    assert_eq!((begun.from, begun.to, begun.runs), (1000, 20, 1));
+}
