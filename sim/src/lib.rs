@@ -65,6 +65,7 @@
 //! share plain values (`Rc<Cell<_>>`) with the tasks inside.
 
 mod choice;
+mod chronicle;
 mod clock;
 mod disk;
 pub mod diverge;
@@ -89,6 +90,7 @@ mod tape;
 mod trace;
 mod world;
 
+pub use chronicle::{Chronicle, Happening, Occurrence, OperationId};
 pub use disk::{DiskInspector, DiskOperation, SimDisk, SimFile, SimLock};
 pub use env::SimEnv;
 pub use event::EventKind;

@@ -26,6 +26,9 @@ pub const TRACE_ENTRIES: usize = 4096;
 /// of them, and one window of events is a page to read.
 pub const CHECKPOINT_EVENTS: u64 = 4096;
 
+/// Occurrences that a chronicle remembers: a run of some minutes, or some tens of megabytes.
+pub const CHRONICLE_OCCURRENCES: usize = 1 << 18;
+
 /// Runs in which a divergence may hide before the search for its first event is given up.
 pub(crate) const DIVERGING_RUNS: usize = 12;
 
