@@ -95,7 +95,7 @@ async fn ask(env: SimEnv, server: std::net::IpAddr) {
 }
 
 /// A busy life with every kind of crash.
-fn live(world: &World) -> u64 {
+pub(super) fn live(world: &World) -> u64 {
     let (server, client) = (world.machine("server"), world.machine("client"));
     let address = world.address(server);
     world.start(client, 2, move |env| ask(env, address));
