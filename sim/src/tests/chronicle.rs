@@ -26,6 +26,7 @@ fn chronicled(seed: u64, faults: Faults) -> World {
 /// Stores the first thing it is sent, and answers.
 async fn store_one(env: SimEnv) {
     let file = create(&env, "/old").await;
+    write(&file, 1, 2, 1, Durability::Durable).await;
     env.disk().rename(Path::new("/old"), Path::new("/log")).await.expect("healthy");
     let listener = env.net().listen("0.0.0.0:9".parse().expect("an address")).await.expect("free");
     let (stream, _) = listener.accept().await.expect("it listens");
@@ -84,10 +85,11 @@ fn a_small_world_is_told_in_order_with_numbers_that_match() {
     let mut expected = vec![H::Started { process: 1 }];
     disk(&mut expected, 1, DiskOperation::Open, "/old", 0);
     disk(&mut expected, 2, DiskOperation::SyncDirectory, "/", 0);
-    disk(&mut expected, 3, DiskOperation::Rename, "/old", 0);
+    disk(&mut expected, 3, DiskOperation::Write, "/old", 8192);
+    disk(&mut expected, 4, DiskOperation::Rename, "/old", 0);
     let (packet, connection, client) = (1, 1, 1);
     expected.push(H::PacketArrived { packet, connection, from: client, bytes: 5, rest: 0 });
-    disk(&mut expected, 4, DiskOperation::Write, "/log", 4096);
+    disk(&mut expected, 5, DiskOperation::Write, "/log", 4096);
     expected.push(H::PacketSent { packet: 2, connection, to: client, bytes: 2 });
     expected.push(H::Note { text: "enough".to_owned() });
     expected.extend([H::AskedToStop, H::PowerCut]);
@@ -112,10 +114,13 @@ fn a_small_world_is_told_in_order_with_numbers_that_match() {
     assert_eq!(next(), H::Exited { process: 2 });
     assert_eq!(told.next(), None);
 
+    let note = Happening::Note { text: "enough".to_owned() };
+    let noted = chronicle.occurrences.iter().find(|it| it.what == note);
+    assert_eq!(noted.map(|it| it.time), Some(Duration::from_millis(50)));
     let text = chronicle.to_string();
     assert_eq!(text.lines().count(), chronicle.occurrences.len());
     assert!(text.contains("client/0  packet 1 to server on 1, 5 bytes\n"), "{text}");
-    assert!(text.contains("server/0  disk 4 Write /log, 4096 bytes\n"), "{text}");
+    assert!(text.contains("server/0  disk 5 Write /log, 4096 bytes\n"), "{text}");
 }
 
 /// What is left out of a world without a chronicle is not even made.
