@@ -393,20 +393,18 @@ impl<E: Env> Shard<E> {
             answer(queued.reply, Err(error.clone()));
         }
         self.inner.queued_bytes.set(0);
-        for cell in self.inner.partitions.borrow().values() {
-            cell.grown.notify(usize::MAX);
-        }
     }
 
-    /// Completes when any of the partitions has visible records beyond the offset given for it,
-    /// when one of them is gone, or when the shard has failed.
+    /// Completes when any of the partitions has visible records beyond the offset given for it, or
+    /// when one of them is gone. A shard that has failed grows no more, so this waits for ever:
+    /// were it to complete, whoever polls would do nothing else.
     pub(crate) async fn wait_beyond(&self, targets: &[(PartitionId, Offset)]) {
         loop {
             let mut growths = Vec::with_capacity(targets.len());
             for (id, offset) in targets {
                 let partitions = self.inner.partitions.borrow();
                 let Some(cell) = partitions.get(id) else { return };
-                if cell.partition.end() > *offset || self.inner.ended.borrow().is_some() {
+                if cell.partition.end() > *offset {
                     return;
                 }
                 growths.push(cell.grown.listen());

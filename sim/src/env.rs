@@ -20,7 +20,7 @@ use crate::slab::Key;
 /// else never completes.
 #[derive(Clone)]
 pub struct SimEnv {
-    handle: Rc<Handle>,
+    pub(crate) handle: Rc<Handle>,
     disk: SimDisk,
     net: SimNet,
     mesh: SimMesh,

@@ -5,6 +5,7 @@ use std::task::Waker;
 use std::time::Duration;
 
 use crate::choice::Chooser;
+use crate::chronicle::Keeper;
 use crate::event::{Event, EventKind, EventQueue};
 use crate::fault_kind::FaultKind;
 use crate::faults::Faults;
@@ -23,6 +24,8 @@ pub(crate) struct Kernel {
     pub(crate) events: EventQueue,
     pub(crate) trace: Trace,
     pub(crate) statistics: Statistics,
+    /// Who writes the chronicle, if one is kept.
+    pub(crate) keeper: Option<Box<Keeper>>,
     /// Tasks to wake once nothing of the world is borrowed: a waker may run foreign code.
     pub(crate) wakes: Vec<Waker>,
     /// Values to drop once nothing of the world is borrowed, for the same reason.
@@ -55,6 +58,7 @@ impl Kernel {
             events: EventQueue::default(),
             trace: Trace::new(seed),
             statistics: Statistics::default(),
+            keeper: None,
             wakes: Vec::new(),
             dropped: Vec::new(),
             timers: Slab::default(),
@@ -94,6 +98,7 @@ impl Kernel {
         self.statistics.events[kind as usize] += 1;
         let (machine, shard) = (node / SHARDS as u32, node % SHARDS as u32);
         self.trace.record(Entry { time: self.now, kind, machine, shard, number, note });
+        self.chronicle(|keeper| keeper.recorded(kind, node, number, note));
     }
 
     /// Counts a fault that changed an outcome.

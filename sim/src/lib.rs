@@ -65,8 +65,10 @@
 //! share plain values (`Rc<Cell<_>>`) with the tasks inside.
 
 mod choice;
+mod chronicle;
 mod clock;
 mod disk;
+pub mod diverge;
 mod env;
 mod event;
 mod failure;
@@ -81,6 +83,7 @@ mod run;
 pub mod scenario;
 mod schedule;
 mod shard;
+pub mod shrink;
 mod site;
 mod slab;
 mod statistics;
@@ -88,6 +91,7 @@ mod tape;
 mod trace;
 mod world;
 
+pub use chronicle::{Chronicle, Happening, Occurrence, OperationId};
 pub use disk::{DiskInspector, DiskOperation, SimDisk, SimFile, SimLock};
 pub use env::SimEnv;
 pub use event::EventKind;
@@ -98,9 +102,10 @@ pub use machine::MachineId;
 pub use mesh::SimMesh;
 pub use net::{SimListener, SimNet, SimStream};
 pub use schedule::Policy;
-pub use site::Site;
+pub use site::{Site, SiteClass};
 pub use statistics::Statistics;
 pub use tape::{ChoiceName, Tape, TapeError};
+pub use trace::{TraceEntry, TraceRun, Traced};
 pub use world::{World, WorldOptions};
 
 #[cfg(test)]

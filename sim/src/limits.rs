@@ -22,6 +22,19 @@ pub(crate) const DENSE_NODES: u32 = 1024;
 /// Trace entries kept for the report of a failure.
 pub const TRACE_ENTRIES: usize = 4096;
 
+/// Events between two checkpoints of the trace hash: a run of a million events leaves two kilobytes
+/// of them, and one window of events is a page to read.
+pub const CHECKPOINT_EVENTS: u64 = 4096;
+
+/// Occurrences that a chronicle remembers: a run of some minutes, or some tens of megabytes.
+pub const CHRONICLE_OCCURRENCES: usize = 1 << 18;
+
+/// Runs in which a divergence may hide before the search for its first event is given up.
+pub(crate) const DIVERGING_RUNS: usize = 12;
+
+/// Runs that shrinking a tape may take, unless it is told otherwise.
+pub const SHRINK_RUNS: usize = 2000;
+
 /// How often the longest waiting task may be passed over before it is run whatever the policy.
 /// Without a bound, last-in-first-out starves tasks for ever, which no real executor does.
 pub const PASSED_OVER: u32 = 64;

@@ -8,7 +8,7 @@ use std::rc::Rc;
 
 use crate::event::{Event, EventKind};
 use crate::failure::{Failure, FailureKind};
-use crate::kernel::Kernel;
+use crate::kernel::{Kernel, node_of};
 use crate::limits::SHARDS;
 use crate::machine::Machine;
 use crate::net::Network;
@@ -289,8 +289,10 @@ impl Shared {
                 .shards
                 .get(key)
                 .map_or((0, 0), |shard| (shard.machine, shard.node as usize % SHARDS));
+            let node = node_of(machine, shard);
             let machine = core.machines[machine as usize].name.clone();
             let message = panic_message(&*panic);
+            core.kernel.chronicle(|keeper| keeper.task_panicked(node, name, &message));
             return Err(core.fail(FailureKind::Panic { machine, shard, task: name, message }));
         }
         let livelock = {

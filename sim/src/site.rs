@@ -4,9 +4,44 @@
 //! has chosen there before. Its value does not depend on any other choice, so adding a site, or
 //! asking one more often, leaves all others as they were.
 
-/// Declares the sites: one line of documentation, the variant, and the name used on tapes.
+/// What kind of thing is decided at a site. Whoever simplifies a failing run goes by it: with its
+/// schedule and its timing harmless, a run is far simpler and hardly less faulty.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum SiteClass {
+    /// In which order things happen that are ready at one time.
+    Schedule,
+    /// How long ordinary things take.
+    Timing,
+    /// What goes wrong, and how badly.
+    Fault,
+    /// When and where a plan strikes.
+    Plan,
+    /// What clients do.
+    Workload,
+}
+
+impl SiteClass {
+    /// All classes, from the one that a simpler run misses least to the one it misses most.
+    pub const ALL: [Self; 5] =
+        [Self::Schedule, Self::Timing, Self::Fault, Self::Plan, Self::Workload];
+
+    /// A name for people and for reports.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Schedule => "schedule",
+            Self::Timing => "timing",
+            Self::Fault => "fault",
+            Self::Plan => "plan",
+            Self::Workload => "workload",
+        }
+    }
+}
+
+/// Declares the sites: one line of documentation, the variant, the name used on tapes, and the
+/// class.
 macro_rules! sites {
-    ($(#[doc = $doc:literal] $variant:ident = $name:literal;)*) => {
+    ($(#[doc = $doc:literal] $variant:ident = $name:literal, $class:ident;)*) => {
         /// A place where the world decides something.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
         #[repr(u8)]
@@ -26,6 +61,14 @@ macro_rules! sites {
                 }
             }
 
+            /// What kind of thing is decided there.
+            #[must_use]
+            pub const fn class(self) -> SiteClass {
+                match self {
+                    $(Self::$variant => SiteClass::$class,)*
+                }
+            }
+
             /// What is decided there.
             #[must_use]
             pub fn description(self) -> &'static str {
@@ -39,93 +82,93 @@ macro_rules! sites {
 
 sites! {
     /// For scenarios: what a client or a workload does next.
-    Workload = "workload";
+    Workload = "workload", Workload;
     /// For scenarios: when and where a plan strikes.
-    Plan = "plan";
+    Plan = "plan", Plan;
     /// The scheduling policy of the world.
-    Policy = "policy";
+    Policy = "policy", Schedule;
     /// Which of the ready tasks runs.
-    Task = "task";
+    Task = "task", Schedule;
     /// What one poll costs on a shard, once for each process.
-    PollCost = "poll-cost";
+    PollCost = "poll-cost", Timing;
     /// Whether a shard runs much slower than the others, once for each process.
-    Starved = "starved";
+    Starved = "starved", Fault;
     /// Whether the core is taken away after a poll.
-    PollStall = "poll-stall";
+    PollStall = "poll-stall", Fault;
     /// For how long the core is taken away.
-    PollStallLength = "poll-stall-length";
+    PollStallLength = "poll-stall-length", Fault;
     /// Whether a timer fires late.
-    TimerLate = "timer-late";
+    TimerLate = "timer-late", Fault;
     /// How late a timer fires.
-    TimerLateness = "timer-lateness";
+    TimerLateness = "timer-lateness", Fault;
     /// Where a machine's monotonic clock starts.
-    MonotonicStart = "monotonic-start";
+    MonotonicStart = "monotonic-start", Timing;
     /// How far a machine's wall clock is off.
-    WallOffset = "wall-offset";
+    WallOffset = "wall-offset", Fault;
     /// How fast a machine's wall clock drifts.
-    WallDrift = "wall-drift";
+    WallDrift = "wall-drift", Fault;
     /// How long a disk operation takes, and when within that time it happens.
-    DiskLatency = "disk-latency";
+    DiskLatency = "disk-latency", Timing;
     /// Whether a disk operation is one of the slow ones.
-    DiskSlow = "disk-slow";
+    DiskSlow = "disk-slow", Fault;
     /// How slow a slow disk operation is.
-    DiskSlowness = "disk-slowness";
+    DiskSlowness = "disk-slowness", Fault;
     /// Whether a disk operation fails.
-    DiskError = "disk-error";
+    DiskError = "disk-error", Fault;
     /// What a failed write or sync left of one block.
-    FailedBlock = "failed-block";
+    FailedBlock = "failed-block", Fault;
     /// Whether a read returns less than it was asked for.
-    ShortRead = "short-read";
+    ShortRead = "short-read", Fault;
     /// How much a short read returns.
-    ShortReadBlocks = "short-read-blocks";
+    ShortReadBlocks = "short-read-blocks", Fault;
     /// What a read sees of a write that is in flight.
-    ReadRace = "read-race";
+    ReadRace = "read-race", Fault;
     /// Which sectors of a write in flight a read sees.
-    ReadRaceSectors = "read-race-sectors";
+    ReadRaceSectors = "read-race-sectors", Fault;
     /// Whether an older version of a dirty block was written back before it was overwritten.
-    WriteBack = "write-back";
+    WriteBack = "write-back", Fault;
     /// Whether a sync also covers a block written after it was asked for.
-    SyncExtra = "sync-extra";
+    SyncExtra = "sync-extra", Fault;
     /// In which order a directory is listed.
-    ListOrder = "list-order";
+    ListOrder = "list-order", Schedule;
     /// How lucky a crash is: what share of unflushed data survives.
-    CrashMood = "crash-mood";
+    CrashMood = "crash-mood", Fault;
     /// What a crash leaves of one unflushed block.
-    CrashBlock = "crash-block";
+    CrashBlock = "crash-block", Fault;
     /// Whether an operation in flight happened before the crash.
-    CrashInFlight = "crash-in-flight";
+    CrashInFlight = "crash-in-flight", Fault;
     /// How many of the latest unsynced names a crash loses.
-    CrashNames = "crash-names";
+    CrashNames = "crash-names", Fault;
     /// How many of the latest unsynced length changes a crash loses.
-    CrashLength = "crash-length";
+    CrashLength = "crash-length", Fault;
     /// How long a packet travels.
-    NetLatency = "net-latency";
+    NetLatency = "net-latency", Timing;
     /// Whether a packet is one of the slow ones.
-    NetSlow = "net-slow";
+    NetSlow = "net-slow", Fault;
     /// How slow a slow packet is.
-    NetSlowness = "net-slowness";
+    NetSlowness = "net-slowness", Fault;
     /// Whether a connection is reset as a packet arrives.
-    NetReset = "net-reset";
+    NetReset = "net-reset", Fault;
     /// Whether a packet arrives in parts.
-    NetSplit = "net-split";
+    NetSplit = "net-split", Fault;
     /// Where a packet is cut.
-    NetSplitBytes = "net-split-bytes";
+    NetSplitBytes = "net-split-bytes", Fault;
     /// Whether a read returns less than has arrived.
-    NetShortRead = "net-short-read";
+    NetShortRead = "net-short-read", Fault;
     /// How much a short read from a connection returns.
-    NetShortReadBytes = "net-short-read-bytes";
+    NetShortReadBytes = "net-short-read-bytes", Fault;
     /// How many bytes may be in transit on a connection.
-    NetWindow = "net-window";
+    NetWindow = "net-window", Timing;
     /// Which of several listeners gets a connection.
-    NetAccept = "net-accept";
+    NetAccept = "net-accept", Schedule;
     /// Whether a close is seen as an end or as a reset.
-    NetClose = "net-close";
+    NetClose = "net-close", Fault;
     /// Whether a reset throws away what had arrived unread.
-    NetResetUnread = "net-reset-unread";
+    NetResetUnread = "net-reset-unread", Fault;
     /// How long it takes to give up on a machine that is silent.
-    NetTimeout = "net-timeout";
+    NetTimeout = "net-timeout", Timing;
     /// How long a parcel travels between shards.
-    MeshLatency = "mesh-latency";
+    MeshLatency = "mesh-latency", Timing;
 }
 
 impl Site {
@@ -147,5 +190,14 @@ mod tests {
             assert!(site.description().ends_with('.'), "{}", site.name());
         }
         assert_eq!(Site::named("no such site"), None);
+    }
+
+    #[test]
+    fn every_class_has_sites() {
+        for class in SiteClass::ALL {
+            assert!(Site::ALL.iter().any(|site| site.class() == class), "{}", class.name());
+        }
+        assert_eq!(Site::Task.class(), SiteClass::Schedule);
+        assert_eq!(Site::CrashBlock.class(), SiteClass::Fault);
     }
 }

@@ -19,10 +19,12 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::Range;
 use std::str::FromStr;
 
+use crate::choice::scramble;
 use crate::limits::CHOICE_RANGE;
-use crate::site::Site;
+use crate::site::{Site, SiteClass};
 
 /// The first line of the text form.
 const HEAD: &str = "woodchuck tape 1";
@@ -92,6 +94,81 @@ impl Tape {
     pub fn retain(&mut self, mut keep: impl FnMut(ChoiceName, u64) -> bool) {
         self.choices.retain(|&name, value| keep(name, u64::from(*value)));
     }
+
+    /// A copy with the choices that `keep` wants.
+    #[must_use]
+    pub fn kept(&self, keep: impl FnMut(ChoiceName, u64) -> bool) -> Self {
+        let mut copy = self.clone();
+        copy.retain(keep);
+        copy
+    }
+
+    /// How many choices each site has, for those that have any.
+    #[must_use]
+    pub fn sites(&self) -> Vec<(Site, usize)> {
+        counted(self.choices.keys().map(|name| name.site))
+    }
+
+    /// How many choices each node has at a site, for those that have any.
+    #[must_use]
+    pub fn nodes(&self, site: Site) -> Vec<(u32, usize)> {
+        let here = self.choices.keys().filter(|name| name.site == site);
+        counted(here.map(|name| name.node))
+    }
+
+    /// A copy in which all is harmless at a site.
+    #[must_use]
+    pub fn without_site(&self, site: Site) -> Self {
+        self.kept(|name, _| name.site != site)
+    }
+
+    /// A copy in which all is harmless at the sites of a class.
+    #[must_use]
+    pub fn without_class(&self, class: SiteClass) -> Self {
+        self.kept(|name, _| name.site.class() != class)
+    }
+
+    /// A copy in which all is harmless that one node chose at a site.
+    #[must_use]
+    pub fn without_node(&self, site: Site, node: u32) -> Self {
+        self.kept(|name, _| (name.site, name.node) != (site, node))
+    }
+
+    /// A copy without some of its choices, given by their place in the order of their names.
+    #[must_use]
+    pub fn without_range(&self, range: Range<usize>) -> Self {
+        let mut index = 0..;
+        self.kept(|_, _| index.next().is_some_and(|index| !range.contains(&index)))
+    }
+
+    /// The first and the second half of the choices.
+    #[must_use]
+    pub fn halves(&self) -> (Self, Self) {
+        let (middle, end) = (self.len().div_ceil(2), self.len());
+        (self.without_range(middle..end), self.without_range(0..middle))
+    }
+
+    /// The choices and their values as one number, to recognise a tape by.
+    #[must_use]
+    pub fn hash(&self) -> u64 {
+        self.choices.iter().fold(scramble(self.seed), |hash, (name, &value)| {
+            let place = u64::from(name.site as u8) << 32 | u64::from(name.node);
+            let choice = u64::from(name.count) << 32 | u64::from(value);
+            scramble(scramble(hash ^ place).wrapping_add(choice))
+        })
+    }
+}
+
+/// How often each of some ascending values comes.
+fn counted<T: PartialEq>(values: impl Iterator<Item = T>) -> Vec<(T, usize)> {
+    let mut counts: Vec<(T, usize)> = Vec::new();
+    for value in values {
+        match counts.last_mut() {
+            Some((latest, count)) if *latest == value => *count += 1,
+            _ => counts.push((value, 1)),
+        }
+    }
+    counts
 }
 
 impl fmt::Display for Tape {
@@ -174,6 +251,35 @@ mod tests {
         assert_eq!(tape.len(), 2);
         let text = tape.to_string();
         assert_eq!(text.parse::<Tape>(), Ok(tape));
+    }
+
+    #[test]
+    fn parts_of_a_tape() {
+        let mut tape = Tape::new(7);
+        for (site, node, count) in [
+            (Site::Task, 64, 3),
+            (Site::Task, 65, 1),
+            (Site::Task, 64, 9),
+            (Site::Plan, 0, 0),
+            (Site::Policy, 0, 0),
+        ] {
+            tape.set(ChoiceName { site, node, count }, 5);
+        }
+        assert_eq!(tape.sites(), [(Site::Plan, 1), (Site::Policy, 1), (Site::Task, 3)]);
+        assert_eq!(tape.nodes(Site::Task), [(64, 2), (65, 1)]);
+        assert_eq!(tape.without_site(Site::Task).sites(), [(Site::Plan, 1), (Site::Policy, 1)]);
+        assert_eq!(tape.without_class(SiteClass::Schedule).sites(), [(Site::Plan, 1)]);
+        assert_eq!(tape.without_node(Site::Task, 64).nodes(Site::Task), [(65, 1)]);
+        assert_eq!(tape.without_range(1..5).sites(), [(Site::Plan, 1)]);
+        let (first, second) = tape.halves();
+        assert_eq!(first.sites(), [(Site::Plan, 1), (Site::Policy, 1), (Site::Task, 1)]);
+        assert_eq!(second.nodes(Site::Task), [(64, 1), (65, 1)]);
+        assert!(first.seed() == 7 && second.seed() == 7);
+        let mut other = tape.clone();
+        assert_eq!(other.hash(), tape.hash());
+        other.set(ChoiceName { site: Site::Plan, node: 0, count: 0 }, 6);
+        assert_ne!(other.hash(), tape.hash());
+        assert_ne!(tape.kept(|name, _| name.count != 9).hash(), tape.hash());
     }
 
     #[test]

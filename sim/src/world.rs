@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::net::IpAddr;
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::{Rc, Weak};
 use std::time::Duration;
@@ -39,6 +40,10 @@ pub struct WorldOptions {
     pub record: bool,
     /// Polls with nothing else happening that count as a livelock.
     pub livelock_polls: u64,
+    /// Events, by their number, of which [`World::traced_window`] shall tell everything.
+    pub trace_window: Option<Range<u64>>,
+    /// Whether what happens is told for [`World::chronicle`]. It changes nothing of the run.
+    pub chronicle: bool,
 }
 
 impl WorldOptions {
@@ -52,6 +57,8 @@ impl WorldOptions {
             tape: None,
             record: true,
             livelock_polls: LIVELOCK_POLLS,
+            trace_window: None,
+            chronicle: false,
         }
     }
 }
@@ -128,9 +135,12 @@ impl World {
     /// A world made to order.
     #[must_use]
     pub fn with_options(options: WorldOptions) -> Self {
-        let WorldOptions { seed, faults, policy, tape, record, livelock_polls } = options;
+        let WorldOptions { seed, faults, policy, tape, record, .. } = options;
+        let WorldOptions { livelock_polls, trace_window, chronicle, .. } = options;
         let seed = tape.as_ref().map_or(seed, Tape::seed);
         let mut kernel = Kernel::new(seed, faults, Chooser::new(seed, tape.as_ref(), record));
+        kernel.trace.keep(trace_window);
+        kernel.keeper = chronicle.then(Box::default);
         let drawn = Policy::numbered(kernel.choose(Site::Policy, 0, Policy::COUNT));
         let core = Core::new(seed, kernel, policy.unwrap_or(drawn), livelock_polls);
         let shared =
@@ -138,7 +148,7 @@ impl World {
         Self { owner: Rc::new(Owner { shared: Rc::new(shared) }) }
     }
 
-    fn shared(&self) -> &Rc<Shared> {
+    pub(crate) fn shared(&self) -> &Rc<Shared> {
         &self.owner.shared
     }
 
@@ -239,12 +249,18 @@ impl World {
     /// Holds back all packets from one machine to another until [`heal`](Self::heal): nothing is
     /// lost, as a transport that retransmits makes of a broken link.
     pub fn block(&self, from: MachineId, to: MachineId) {
-        self.shared().with(|core| core.network.block(from.0, to.0));
+        self.shared().with(|core| {
+            core.network.block(from.0, to.0);
+            core.kernel.tell_link(from.0, to.0, false);
+        });
     }
 
     /// Lets packets pass again from one machine to another.
     pub fn heal(&self, from: MachineId, to: MachineId) {
-        self.shared().with(|core| core.network.heal(from.0, to.0, &mut core.kernel));
+        self.shared().with(|core| {
+            core.network.heal(from.0, to.0, &mut core.kernel);
+            core.kernel.tell_link(from.0, to.0, true);
+        });
     }
 
     /// Moves the machine's wall clock by so many milliseconds.

@@ -25,13 +25,16 @@ use woodchuck::EngineOptions;
 use woodchuck_io::limits::BLOCK_BYTES;
 use woodchuck_server::kafka::KafkaOptions;
 use woodchuck_server::{Serve, ServeError};
-use woodchuck_sim::scenario::{Director, Observer, Scenario, Stage};
+use woodchuck_sim::scenario::{Director, Limits, Observer, Scenario, Stage};
 use woodchuck_sim::{FaultKind, Faults, MachineId, Regime};
 use woodchuck_wal::LogOptions;
 
 use crate::bots::{Allowed, Habits, Shared, consume, harass, produce, read_all, tidy};
 
 const PORT: u16 = 9092;
+
+/// Events of a run. A usual one has about ten thousand; one that has a million spins.
+const STEPS: u64 = 1_000_000;
 
 /// How long the clients may take to come to their ends once the faults have ended.
 const END_LIMIT: Duration = Duration::from_secs(300);
@@ -83,6 +86,7 @@ fn set(stage: &mut Stage) {
             stage.sometimes(mark);
         }
     }
+    stage.limit(Limits { steps: STEPS, ..Limits::default() });
     let history = Rc::clone(&shared.history);
     let rounds = 1 + stage.draw("rounds", 6);
     let damaged = stage.draw("damaged", 2) == 1;

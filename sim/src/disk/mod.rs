@@ -13,7 +13,7 @@
 //!
 //! Layout: `file` holds the content of a file in its two layers, `namespace` the names, `perform`
 //! what each operation does, `crash` what is left, `handle` the seam's traits, `inspect` what tests
-//! may look at and damage.
+//! may look at and damage, `tell` what the chronicle hears of.
 
 mod crash;
 mod file;
@@ -21,6 +21,7 @@ mod handle;
 mod inspect;
 mod namespace;
 mod perform;
+mod tell;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -246,6 +247,7 @@ impl DiskState {
         if let Some(operation) = self.operations.get_mut(key) {
             operation.sequence = sequence;
         }
+        self.tell_submitted(key, kernel);
         match (kind, inode) {
             (DiskOperation::Write, Some(inode)) => {
                 self.names.file_mut(inode).writes_in_flight.push(key);
@@ -272,6 +274,7 @@ impl DiskState {
         let completes = operation.completes;
         let event = Event::DiskDone { machine: self.machine, operation: key };
         kernel.events.push(completes.max(kernel.now), event);
+        self.tell_happened(key, kernel);
     }
 
     /// Takes an operation's request, which is then no longer in flight.
@@ -321,6 +324,7 @@ impl DiskState {
 
     /// An operation is seen to have completed.
     pub(crate) fn complete(&mut self, key: Key, kernel: &mut Kernel) {
+        self.tell_completed(key, kernel);
         let Some(operation) = self.operations.get_mut(key) else { return };
         operation.done = true;
         if operation.sequence < self.latest_done {

@@ -79,6 +79,15 @@ enum Packet {
     End,
 }
 
+impl Packet {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Data(segments) => segments.iter().map(Bytes::len).sum(),
+            Self::End => 0,
+        }
+    }
+}
+
 impl Connection {
     pub(super) fn new(ends: [End; 2], window: u64) -> Self {
         let window = WINDOW_BYTES[window as usize];
@@ -100,6 +109,8 @@ impl Connection {
     fn send(&mut self, key: Key, end: usize, packet: Packet, kernel: &mut Kernel) {
         let (from, to) = self.route(end);
         let delay = latency(from, to, self.ends[end].node, kernel);
+        let (node, bytes) = (self.ends[end].node, packet.bytes());
+        kernel.chronicle(|keeper| keeper.packet_sent(key, end, node, to, bytes));
         let pipe = &mut self.pipes[end];
         pipe.transit.push_back(packet);
         pipe.last_arrival = pipe.last_arrival.max(kernel.now + delay);
@@ -226,20 +237,26 @@ impl Connection {
 
     /// The next packet from `end` arrives. True if the receiver is gone and answers with a reset.
     fn arrive(&mut self, key: Key, end: usize, receiver_off: bool, kernel: &mut Kernel) -> bool {
+        let (from, _) = self.route(end);
         let pipe = &mut self.pipes[end];
         let packet = pipe.transit.pop_front().expect("one event for each packet in transit");
         let receiver = &mut self.ends[1 - end];
+        let node = receiver.node;
         if receiver.silent && receiver_off {
+            kernel.chronicle(|keeper| keeper.packet_lost(key, end, node, from));
             return false;
         }
         if !receiver.open || receiver.reset.is_some() {
+            kernel.chronicle(|keeper| keeper.packet_lost(key, end, node, from));
             return true;
         }
         match packet {
-            Packet::End => pipe.ended = true,
+            Packet::End => {
+                kernel.chronicle(|keeper| keeper.packet_arrived(key, end, node, from, 0));
+                pipe.ended = true;
+            }
             Packet::Data(mut segments) => {
                 let bytes: usize = segments.iter().map(Bytes::len).sum();
-                let node = receiver.node;
                 if bytes > 1 && kernel.chance(Site::NetSplit, node, kernel.faults.net.segment) {
                     let part = 1 + kernel.choose(Site::NetSplitBytes, node, bytes as u64 - 1);
                     let first = take_front(&mut segments, part as usize);
@@ -251,6 +268,7 @@ impl Connection {
                     kernel.events.push(pipe.last_arrival, event);
                 }
                 let bytes: usize = segments.iter().map(Bytes::len).sum();
+                kernel.chronicle(|keeper| keeper.packet_arrived(key, end, node, from, bytes));
                 pipe.arrived_bytes += bytes;
                 pipe.arrived.extend(segments);
                 kernel.statistics.net_bytes += bytes as u64;
@@ -261,7 +279,7 @@ impl Connection {
     }
 
     /// An end learns of a reset.
-    fn be_reset(&mut self, end: usize, error: io::ErrorKind, kernel: &mut Kernel) {
+    fn be_reset(&mut self, key: Key, end: usize, error: io::ErrorKind, kernel: &mut Kernel) {
         if self.ends[end].reset.is_some() || !self.ends[end].open {
             return;
         }
@@ -274,6 +292,7 @@ impl Connection {
             pipe.arrived.clear();
         }
         kernel.fault(FaultKind::PeerReset, node, "connection reset");
+        kernel.chronicle(|keeper| keeper.connection_reset(key, node, error));
         kernel.wake(&mut self.ends[end].reader);
         kernel.wake(&mut self.ends[end].writer);
     }
@@ -323,7 +342,7 @@ impl Network {
         }
         if kernel.chance(Site::NetReset, node, kernel.faults.net.reset) {
             kernel.fault(FaultKind::RandomReset, node, "random reset");
-            connection.be_reset(1 - end, io::ErrorKind::ConnectionReset, kernel);
+            connection.be_reset(key, 1 - end, io::ErrorKind::ConnectionReset, kernel);
             connection.send_reset(key, end, kernel);
         }
     }
@@ -352,7 +371,7 @@ impl Network {
         }
         let error = if given_up { io::ErrorKind::TimedOut } else { io::ErrorKind::ConnectionReset };
         if let Some(connection) = self.connections.get_mut(key) {
-            connection.be_reset(end, error, kernel);
+            connection.be_reset(key, end, error, kernel);
         }
     }
 
@@ -365,6 +384,8 @@ impl Network {
         let broken = connection.ends[end].reset.is_some();
         let closing = &mut connection.ends[end];
         closing.open = false;
+        let node = closing.node;
+        kernel.chronicle(|keeper| keeper.connection_closed(key, node));
         let wakers = [closing.reader.take(), closing.writer.take()];
         kernel.dropped.push(Box::new(wakers));
         if reset && !broken {

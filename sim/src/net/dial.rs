@@ -188,6 +188,7 @@ impl Network {
             let patience = patience + kernel.choose(Site::NetTimeout, node, 1 << 32) * 4;
             self.answer(key, Err(io::ErrorKind::TimedOut.into()), patience, kernel);
             kernel.fault(FaultKind::DialTimeout, node, "nobody answers");
+            kernel.chronicle(|keeper| keeper.connection_failed(node, to, false));
             return;
         };
         let delay = latency(target, from, node, kernel);
@@ -195,6 +196,7 @@ impl Network {
             Some(listener) => Ok(self.establish(key, listener, kernel)),
             None => {
                 kernel.fault(FaultKind::Refused, node, "connection refused");
+                kernel.chronicle(|keeper| keeper.connection_failed(node, to, true));
                 Err(io::ErrorKind::ConnectionRefused.into())
             }
         };
@@ -248,6 +250,8 @@ impl Network {
         listener.backlog.push_back(connection);
         kernel.wake(&mut listener.waker);
         kernel.statistics.connections += 1;
+        let (node, to) = (dial.node, listener.machine);
+        kernel.chronicle(|keeper| keeper.connection_opened(connection, node, to));
         connection
     }
 

@@ -1,5 +1,7 @@
 //! One seed, one run; and a tape repeats it.
 
+use std::cell::Cell;
+use std::ops::Range;
 use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
@@ -11,7 +13,11 @@ use woodchuck_io::{
 };
 
 use super::blocks;
-use crate::{ChoiceName, FaultKind, Faults, SimEnv, Site, Tape, World, WorldOptions};
+use crate::limits::CHECKPOINT_EVENTS;
+use crate::{
+    ChoiceName, EventKind, FaultKind, Faults, SimEnv, Site, Tape, TraceEntry, TraceRun, Traced,
+    World, WorldOptions, diverge,
+};
 
 /// A server that writes what it is sent, twice mirrored through the mesh.
 async fn serve(env: SimEnv) {
@@ -89,7 +95,7 @@ async fn ask(env: SimEnv, server: std::net::IpAddr) {
 }
 
 /// A busy life with every kind of crash.
-fn live(world: &World) -> u64 {
+pub(super) fn live(world: &World) -> u64 {
     let (server, client) = (world.machine("server"), world.machine("client"));
     let address = world.address(server);
     world.start(client, 2, move |env| ask(env, address));
@@ -204,4 +210,92 @@ fn every_kind_of_fault_changes_some_outcome() {
     for (effect, kind) in effects.iter().zip(FaultKind::ALL.iter().copied()) {
         assert!(*effect > 0 || elsewhere.contains(&kind), "{kind:?} never changed an outcome");
     }
+}
+
+/// Sleeps `before` times alike in all runs, and then as long as `outside` says.
+fn wander(seed: u64, window: Option<Range<u64>>, before: u32, outside: &Cell<u64>) -> TraceRun {
+    let world = World::with_options(WorldOptions {
+        trace_window: window,
+        faults: Faults::none(),
+        ..WorldOptions::new(seed)
+    });
+    outside.set(outside.get() + 1);
+    let leaked = outside.get();
+    world.start(world.machine("m"), 1, move |env| async move {
+        for _ in 0..before {
+            env.sleep(Duration::from_micros(10)).await;
+        }
+        env.sleep(Duration::from_nanos(leaked)).await;
+        for _ in 0..3000 {
+            env.sleep(Duration::from_micros(10)).await;
+        }
+    });
+    world.run_to_idle();
+    world.trace_run()
+}
+
+#[test]
+fn the_first_event_that_differs_is_named() {
+    for before in [0, 1, 2046, 2047, 2048, 5000] {
+        let outside = Cell::new(0);
+        let found = diverge::compare(|window| wander(1, window, before, &outside));
+        let found = found.expect("what leaks in changes the run");
+        let difference = found.difference.clone().expect("it comes again");
+        // The start, the first poll, then a timer and a poll for each sleep.
+        let expected = 2 + 2 * u64::from(before);
+        assert_eq!((difference.event, found.runs), (expected, 4), "{found}");
+        assert!(found.events.contains(&expected), "{found}");
+        let (first, second) = (&difference.first[0], &difference.second[0]);
+        assert_eq!((first.event, second.event), (expected, expected));
+        assert_eq!(second.time.checked_sub(first.time), Some(Duration::from_nanos(1)));
+        assert!(matches!(first.what, Traced::Event { kind: EventKind::Timer, .. }), "{first}");
+        assert!(difference.before.iter().all(|entry| entry.event < expected));
+        let text = found.to_string();
+        assert!(text.contains(&format!("< {first}")) && text.contains(&format!("> {second}")));
+    }
+    let outside = Cell::new(0);
+    let same = diverge::compare(|window| {
+        outside.set(0);
+        wander(1, window, 3000, &outside)
+    });
+    assert_eq!(same, None);
+}
+
+#[test]
+fn a_choice_that_differs_is_named_though_no_event_does() {
+    let outside = Cell::new(0);
+    let found = diverge::compare(|trace_window| {
+        let world = World::with_options(WorldOptions { trace_window, ..WorldOptions::new(5) });
+        world.choose(Site::Plan, 3, 10);
+        outside.set(outside.get() + 1);
+        world.choose(Site::Plan, 4 + outside.get(), 10);
+        world.trace_run()
+    });
+    let difference = found.and_then(|found| found.difference).expect("another node chose");
+    let place = |entries: &[TraceEntry]| entries[0].place.clone();
+    assert_eq!(place(&difference.first), "node 7");
+    assert_eq!(place(&difference.second), "node 8");
+    assert_eq!(difference.before.last().map(|entry| entry.place.as_str()), Some("node 3"));
+}
+
+#[test]
+fn a_divergence_that_moves_is_followed_to_where_it_is_earliest() {
+    // The first two runs part late, those after them early.
+    let outside = Cell::new(0);
+    let found = diverge::compare(|window| {
+        let before = if outside.get() < 2 { 6000 } else { 500 };
+        wander(1, window, before, &outside)
+    });
+    let found = found.expect("it diverges");
+    assert_eq!(found.difference.as_ref().map(|it| it.event), Some(1002), "{found}");
+    assert_eq!((found.events, found.runs), (0..CHECKPOINT_EVENTS, 6));
+    // One that came once and never again is still said to have been there.
+    let runs = Cell::new(0);
+    let found = diverge::compare(|window| {
+        runs.set(runs.get() + 1);
+        let outside = Cell::new(u64::from(runs.get() == 2));
+        wander(1, window, 6000, &outside)
+    });
+    let found = found.expect("it diverged once");
+    assert_eq!((found.difference.clone(), found.events.contains(&12002)), (None, true), "{found}");
 }

@@ -1,5 +1,6 @@
 //! The world, tested from outside: what it promises, and that what it may do wrong does happen.
 
+mod chronicle;
 mod conformance;
 mod determinism;
 mod disk;
@@ -8,6 +9,7 @@ mod mesh;
 mod net;
 mod process;
 mod scenario;
+mod shrink;
 
 use std::cell::RefCell;
 use std::future::Future;
