@@ -78,6 +78,16 @@ pub fn table() -> String {
     table
 }
 
+/// Examples, and all codes with their meanings, for the help.
+#[must_use]
+pub(crate) fn help(examples: &[&str]) -> String {
+    let mut help = "Examples:".to_owned();
+    for example in examples {
+        let _ = write!(help, "\n  woodchuck {example}");
+    }
+    help + "\n\n" + &table()
+}
+
 /// Why a command could not be done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Trouble {

@@ -108,6 +108,43 @@ fn a_violation_exits_with_10_and_its_recording_plays_it_again() {
 }
 
 #[test]
+fn a_failure_is_shrunk_to_a_recording_that_still_fails() {
+    let folder = Folder::new("shrunk");
+    let words = format!("shrink 3 --set {BROKEN_DISK} --budget 60");
+    assert_eq!(sim(&format!("{words} --regressions {}", folder.0.display())), Exit::Violated);
+    let file = folder.file("broker-3.tape");
+    let recording: Recording = read(&file).parse().expect("a recording");
+    let options = RunOptions { record: true, ..RunOptions::new(3) };
+    let whole = woodchuck_scenarios::all()[0]
+        .run(&RunOptions { knobs: recording.knobs.clone(), ..options });
+    let (shrunk, whole) = (recording.tape.expect("a tape"), whole.tape.expect("recorded"));
+    assert!(shrunk.len() < whole.len(), "{} of {}", shrunk.len(), whole.len());
+    assert_eq!(sim(&format!("replay {}", file.display())), Exit::Violated);
+    assert_eq!(sim(&format!("shrink {} --budget 5 --no-save", file.display())), Exit::Violated);
+    // What passes cannot be shrunk.
+    assert_eq!(sim("shrink 3 --no-save"), Exit::Failed);
+}
+
+#[test]
+fn a_world_that_is_deterministic_does_not_diverge() {
+    assert_eq!(sim("diverge broker 1"), Exit::Done);
+}
+
+#[test]
+fn reports_are_written_where_they_are_wanted() {
+    let folder = Folder::new("report");
+    let (passed, failed) = (folder.file("passed.html"), folder.file("deep/failed.html"));
+    assert_eq!(sim(&format!("report 1 --output {}", passed.display())), Exit::Done);
+    let words = format!("replay 3 --set {BROKEN_DISK} --report {}", failed.display());
+    assert_eq!(sim(&words), Exit::Violated);
+    assert!(read(&passed).contains("<title>passed: broker 1</title>"));
+    let failed = read(&failed);
+    assert!(failed.contains("<title>failed: broker 3</title>"));
+    assert!(failed.contains("woodchuck sim replay 3 --set disk.write_error=400000</code>"));
+    assert_eq!(sim("report 1 --output /dev/null/report.html"), Exit::Failed);
+}
+
+#[test]
 fn nothing_is_saved_if_that_is_asked_for() {
     let folder = Folder::new("unsaved");
     std::fs::create_dir_all(&folder.0).expect("a folder");

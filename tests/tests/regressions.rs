@@ -42,7 +42,7 @@ fn what_once_failed_passes() {
 
 #[test]
 fn a_folder_without_recordings_has_none() {
-    assert_eq!(recordings(Path::new("no such folder")), [PathBuf::new(); 0]);
+    assert!(recordings(Path::new("no such folder")).is_empty());
 }
 
 #[test]

@@ -53,7 +53,7 @@ pub(super) struct Chosen {
     pub(super) options: RunOptions,
     /// What was read, if it came from a file.
     pub(super) recording: Option<Recording>,
-    /// How it is named on a command line.
+    /// How it is named on a command line, with what was typed besides.
     pub(super) named: String,
 }
 
@@ -79,6 +79,9 @@ impl WorldNamed {
         }
         chosen.options.knobs.extend(knobs.iter().cloned());
         chosen.options.until = *until;
+        let typed = RunOptions { knobs: knobs.clone(), ..RunOptions::new(0) };
+        let regime = self.world.regime();
+        chosen.named.push_str(&flags(&RunOptions { regime, ..typed }));
         Ok(chosen)
     }
 }

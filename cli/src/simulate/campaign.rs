@@ -11,6 +11,7 @@ use woodchuck_sim::limits::WORLDS_FOR_ALL_FAULTS;
 use woodchuck_sim::scenario::{Campaign, Run, Tally, Verdict};
 
 use super::arguments::{DEFAULT_SCENARIO, WorldArguments, parse_seeds, scenario_named};
+use super::quiet::Quiet;
 use super::save::SaveArguments;
 use super::{json, progress, tell};
 use crate::exit::{Exit, Trouble};
@@ -89,6 +90,7 @@ pub(super) fn play(campaign: &Campaign, talk: bool) -> Result<Played, String> {
         .map_err(|error| format!("cannot watch for signals: {error}"))?;
     let bar = progress::bar(campaign.seeds.end - campaign.seeds.start, "worlds", talk);
     let began = now();
+    let quiet = Quiet::new();
     let tally = campaign.run_while(|tally| {
         bar.set_position(tally.worlds());
         if !tally.failures.is_empty() {
@@ -96,6 +98,7 @@ pub(super) fn play(campaign: &Campaign, talk: bool) -> Result<Played, String> {
         }
         !stop.load(Ordering::Relaxed)
     });
+    drop(quiet);
     bar.finish_and_clear();
     let interrupted = stop.load(Ordering::Relaxed);
     Ok(Played { tally, real: began.elapsed(), interrupted })

@@ -1,10 +1,12 @@
 //! `woodchuck sim replay`.
 
+use std::path::PathBuf;
+
 use woodchuck_sim::scenario::{Recording, Run, RunOptions};
 
 use super::arguments::WorldNamed;
 use super::campaign::judge_run;
-use super::{json, tell};
+use super::{json, report, tell};
 use crate::exit::{Exit, Trouble};
 
 #[derive(clap::Args)]
@@ -15,12 +17,21 @@ pub(crate) struct Arguments {
     /// Print JSON.
     #[arg(long)]
     json: bool,
+
+    /// Write a page of HTML that tells what happened, too.
+    #[arg(long, value_name = "FILE.html")]
+    report: Option<PathBuf>,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<Exit, Trouble> {
     let chosen = arguments.world.choose()?;
-    let options = RunOptions { record: true, ..chosen.options };
+    let chronicle = arguments.report.is_some();
+    let options = RunOptions { record: true, chronicle, ..chosen.options };
+    // Not quiet: where a panic came from is worth knowing here.
     let run = chosen.scenario.run(&options);
+    if let Some(path) = &arguments.report {
+        report::write(path, &run, &chosen.named)?;
+    }
     if arguments.json {
         println!("{:#}", json::run(&run, &options));
     } else {

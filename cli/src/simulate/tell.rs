@@ -9,7 +9,7 @@ use woodchuck_sim::scenario::{Run, RunOptions, Tally, Verdict};
 use woodchuck_sim::{FaultGroup, FaultKind, Faults};
 
 use super::arguments::{DEFAULT_SCENARIO, flags};
-use super::campaign::{Idle, Played};
+use super::campaign::{Idle, Played, judge_run};
 use crate::exit::Exit;
 
 /// Groups of faults, in the order in which they are told.
@@ -61,16 +61,33 @@ pub(super) fn scenarios() -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
-/// How a run's world is named on a command line, with what its seed does not say.
-fn world(run: &Run, options: &RunOptions) -> String {
+/// How the world of a run is named on a command line.
+fn named(run: &Run, options: &RunOptions) -> String {
     format!("{} {}{}", run.scenario, run.seed, flags(options))
 }
 
-/// The command that plays a run again.
+/// The command that plays a run of a seed again.
 pub(super) fn reproduce(run: &Run, options: &RunOptions) -> String {
-    let world = world(run, options);
+    replay(&named(run, options))
+}
+
+fn replay(named: &str) -> String {
     let default = format!("{DEFAULT_SCENARIO} ");
-    format!("woodchuck sim replay {}", world.strip_prefix(&default).unwrap_or(&world))
+    format!("woodchuck sim replay {}", named.strip_prefix(&default).unwrap_or(named))
+}
+
+/// What to type about a run whose world is named so: a word for what it does, and the command.
+pub(super) fn commands(run: &Run, named: &str) -> Vec<(String, String)> {
+    let mut commands = vec![("reproduce".to_owned(), replay(named))];
+    let verb = match judge_run(run) {
+        Exit::Violated => "shrink",
+        Exit::Nondeterministic => "diverge",
+        _ => return commands,
+    };
+    for verb in [verb, "report"] {
+        commands.push((verb.to_owned(), format!("woodchuck sim {verb} {named}")));
+    }
+    commands
 }
 
 /// The head of a failure: what does not hold, where and when, and why.
@@ -97,9 +114,26 @@ fn violation(run: &Run) -> String {
 /// A failure, and what to do about it.
 pub(super) fn failure(run: &Run, options: &RunOptions, saved: Option<&Path>) -> String {
     let mut told = violation(run);
-    let _ = writeln!(told, "  reproduce : {}", reproduce(run, options));
+    push_commands(&mut told, &commands(run, &named(run, options)));
     if let Some(saved) = saved {
         let _ = writeln!(told, "  saved     : {} (check this file in)", saved.display());
+    }
+    told
+}
+
+fn push_commands(told: &mut String, commands: &[(String, String)]) {
+    for (what, command) in commands {
+        let _ = writeln!(told, "  {what:<10}: {command}");
+    }
+}
+
+/// A failure that was made simpler, and what to do about it.
+pub(super) fn shrunk(run: &Run, saved: Option<&Path>) -> String {
+    let mut told = violation(run);
+    if let Some(saved) = saved {
+        let named = saved.display().to_string();
+        push_commands(&mut told, &commands(run, &named));
+        let _ = writeln!(told, "  saved     : {named} (check this file in)");
     }
     told
 }
@@ -181,7 +215,7 @@ fn summary(played: &Played, exit: Exit) -> String {
     let hit = tally.marks.values().filter(|count| **count > 0).count();
     let (ratio, rate) = (tally.simulated.as_secs_f64() / seconds, tally.events as f64 / seconds);
     format!(
-        "{verdict} {} seeds · {} simulated in {} (x{}) · {} events/s · faults: {} · {hit}/{} marks \
+        "{verdict} {} worlds · {} simulated in {} (x{}) · {} events/s · faults: {} · {hit}/{} marks \
          hit · {} worlds run twice",
         number(tally.worlds()),
         time(tally.simulated),
@@ -248,6 +282,13 @@ fn table(told: &mut String, rows: Vec<[String; 5]>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn commands_leave_out_the_default_scenario_where_they_may() {
+        assert_eq!(replay("broker 42 --unrestricted"), "woodchuck sim replay 42 --unrestricted");
+        assert_eq!(replay("other 42"), "woodchuck sim replay other 42");
+        assert_eq!(replay("a/broker-42.tape"), "woodchuck sim replay a/broker-42.tape");
+    }
 
     #[test]
     fn digits_come_in_threes() {
