@@ -126,6 +126,42 @@ sites! {
     NetTimeout = "net-timeout";
     /// How long a parcel travels between shards.
     MeshLatency = "mesh-latency";
+    /// The priority of a task, once for each stretch of a run.
+    TaskPriority = "task-priority";
+    /// After how many steps of a stretch the running task falls behind all others.
+    ChangePoint = "change-point";
+    /// Which core of a process is starved by the policy, once for each process.
+    StarvedCore = "starved-core";
+    /// Whether wall time jumps before it is read.
+    WallJump = "wall-jump";
+    /// How far wall time jumps.
+    WallJumpLength = "wall-jump-length";
+    /// Whether wall time jumps backwards.
+    WallJumpBack = "wall-jump-back";
+    /// Whether wall time stands still from a reading on.
+    WallFreeze = "wall-freeze";
+    /// For how long wall time stands still.
+    WallFreezeLength = "wall-freeze-length";
+    /// Whether wall time stays late after it stood still.
+    WallFreezeLate = "wall-freeze-late";
+    /// Whether the next second of wall time comes twice.
+    WallLeap = "wall-leap";
+    /// How much faster or slower than it should monotonic time runs, once for each boot.
+    MonotonicDrift = "monotonic-drift";
+    /// Whether monotonic time runs slow, once for each boot.
+    MonotonicSlow = "monotonic-slow";
+    /// How slow slow monotonic time runs.
+    MonotonicSlowness = "monotonic-slowness";
+    /// Whether a machine is paused after a poll.
+    Pause = "pause";
+    /// For how long a machine is paused.
+    PauseLength = "pause-length";
+    /// Which clocks of a paused machine stand still.
+    PauseClocks = "pause-clocks";
+    /// How long a machine that is being rebooted is off.
+    BootDelay = "boot-delay";
+    /// How much later than it has to be a supervised process is started again.
+    RestartDelay = "restart-delay";
 }
 
 impl Site {

@@ -53,7 +53,10 @@ fn waits_for_ever(world: &World) -> Failure {
 fn a_deadlock_names_who_waits() {
     let failure = waits_for_ever(&World::new(1));
     let FailureKind::Deadlock { waiting } = &failure.kind else { panic!("{failure}") };
-    assert_eq!(waiting, &["m/0 \"main\" (task 0)", "m/0 \"receiver\" (task 1)"]);
+    assert_eq!(waiting.len(), 2, "{waiting:?}");
+    let begins = |line: &str, start: &str| assert!(line.starts_with(start), "{line}");
+    begins(&waiting[0], "m/0 \"main\" (task 0) waits for a timer that never fires since ");
+    begins(&waiting[1], "m/0 \"receiver\" (task 1) waits for a parcel since ");
 }
 
 #[test]
@@ -83,6 +86,7 @@ fn a_livelock_names_who_runs() {
     let FailureKind::Livelock { running } = &failure.kind else { panic!("{failure}") };
     assert_eq!(running.len(), 2, "{running:?}");
     assert!(running[0].starts_with("m/0 \"spinner\": "), "{running:?}");
+    assert!(running[0].ends_with("polls, last waiting for its next turn"), "{running:?}");
 }
 
 #[test]
