@@ -1,12 +1,15 @@
 //! The world, tested from outside: what it promises, and that what it may do wrong does happen.
 
+mod clock;
 mod conformance;
 mod determinism;
 mod disk;
 mod failures;
+mod machine;
 mod mesh;
 mod net;
 mod process;
+mod schedule;
 
 use std::cell::RefCell;
 use std::future::Future;
