@@ -249,6 +249,24 @@ fn a_wiped_disk_is_empty_and_works() {
     }
 }
 
+#[test]
+fn events_of_a_wiped_disk_do_not_touch_the_new_one() {
+    for seed in 0..300 {
+        let world = calm(seed);
+        let machine = world.machine("m");
+        let open = |env: SimEnv| async move {
+            drop(env.disk().open(Path::new("/f"), OpenMode::CreateNew).await);
+        };
+        world.start(machine, 1, open);
+        world.run_for(Duration::from_micros(seed % 100));
+        world.wipe(machine);
+        world.start(machine, 1, open);
+        // The first operation of the new disk has the number of the first of the old one.
+        until(&world, |world| !world.is_running(machine));
+        assert_eq!(world.disk(machine).read("/f"), Some(Vec::new()), "seed {seed}");
+    }
+}
+
 /// Answers each byte that arrives, and writes to its disk before.
 async fn answer(env: SimEnv) {
     let file = create(&env, "/f").await;
@@ -457,6 +475,7 @@ fn destructors_change_nothing_when_a_process_is_killed() {
             _ => world.power_cut(machine),
         }
         assert_eq!(drops.get(), 1, "seed {seed}: its memory is free");
+        assert!(world.resources(machine).is_empty(), "{}", world.resources(machine));
         world.run_for(Duration::from_secs(60));
         assert_eq!((ran.get(), drops.get()), (0, 1), "seed {seed}: nothing of it ran");
         assert!(received.borrow().is_empty(), "seed {seed}: it sent something");
@@ -464,7 +483,6 @@ fn destructors_change_nothing_when_a_process_is_killed() {
         assert_eq!(world.disk(machine).read("/parting"), None, "seed {seed}");
         assert!(!matches!(world.last_exit(machine), Some(Exit::Code(_))));
         assert_eq!(world.statistics().faults(FaultKind::WallJump), 0, "it chose something");
-        assert!(world.resources(machine).is_empty(), "{}", world.resources(machine));
     }
 }
 
@@ -576,6 +594,32 @@ fn what_a_process_holds_is_counted_and_gone_with_it() {
         assert_eq!(held, Resources::default(), "seed {seed}, way {way}: {held}");
         assert!(held.is_empty() && held.to_string() == "nothing");
     }
+}
+
+#[test]
+fn a_connection_whose_other_end_is_gone_is_told_apart() {
+    let world = calm(1);
+    let (server, client) = (world.machine("server"), world.machine("client"));
+    let address = world.address(server);
+    world.start(server, 1, |env| async move {
+        let listener = env.net().listen("0.0.0.0:9".parse().expect("an address")).await;
+        let accepted = listener.expect("free").accept().await;
+        env.stopping().await;
+        drop(accepted);
+    });
+    world.run_for(SOON);
+    world.start(client, 1, move |env| async move {
+        let stream = env.net().connect((address, 9).into()).await;
+        std::future::pending::<()>().await;
+        drop(stream);
+    });
+    world.run_for(Duration::from_millis(50));
+    assert_eq!(world.resources(client).to_string(), "tasks=1 connections=1");
+    assert_eq!(world.resources(server).to_string(), "tasks=1 connections=1");
+    world.stop(server);
+    world.run_for(Duration::from_millis(50));
+    assert_eq!(world.resources(client).to_string(), "tasks=1 half_closed=1");
+    assert!(world.resources(server).is_empty());
 }
 
 #[test]
