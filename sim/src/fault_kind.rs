@@ -124,6 +124,34 @@ fault_kinds! {
     OsCrash = "os-crash", Machine;
     /// The power was cut.
     PowerCut = "power-cut", Machine;
+    /// The power was cut and the disk replaced by an empty one.
+    Wipe = "wipe", Machine;
+    /// A machine was shut down and switched on again.
+    Reboot = "reboot", Machine;
+    /// A process did not stop within its time and was killed.
+    GraceOver = "grace-over", Machine;
+    /// A task's panic ended its process, in a world in which that is no failure.
+    TaskPanic = "task-panic", Machine;
+    /// A paused process had something to do.
+    Pause = "pause", Machine;
+    /// A shard ran much slower than the others.
+    StarvedShard = "starved-shard", Machine;
+    /// A reading of wall time was off from the beginning.
+    WallOffset = "wall-offset", Machine;
+    /// A reading of wall time had drifted by a millisecond or more.
+    WallDrift = "wall-drift", Machine;
+    /// A reading of wall time had jumped.
+    WallJump = "wall-jump", Machine;
+    /// A reading of wall time stood still, or was late because it had.
+    WallFreeze = "wall-freeze", Machine;
+    /// A reading of wall time came after a second that came twice.
+    WallLeap = "wall-leap", Machine;
+    /// A reading of monotonic time had drifted.
+    MonotonicDrift = "monotonic-drift", Machine;
+    /// A reading of monotonic time had run at a very wrong speed.
+    SlowMonotonic = "slow-monotonic", Machine;
+    /// A reading of a clock came after the clock stood still with its machine.
+    SuspendedClock = "suspended-clock", Machine;
 }
 
 impl FaultKind {

@@ -89,6 +89,7 @@ mod slab;
 mod statistics;
 mod tape;
 mod trace;
+mod wait;
 mod world;
 
 pub use chronicle::{Chronicle, Happening, Occurrence, OperationId};
@@ -98,7 +99,7 @@ pub use event::EventKind;
 pub use failure::{Failure, FailureKind};
 pub use fault_kind::{FaultGroup, FaultKind};
 pub use faults::{DiskFaults, Faults, Knob, MachineFaults, NetFaults, Regime};
-pub use machine::MachineId;
+pub use machine::{Exit, MachineId, Resources, RestartPolicy, Suspension};
 pub use mesh::SimMesh;
 pub use net::{SimListener, SimNet, SimStream};
 pub use schedule::Policy;

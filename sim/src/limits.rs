@@ -39,6 +39,10 @@ pub const SHRINK_RUNS: usize = 2000;
 /// Without a bound, last-in-first-out starves tasks for ever, which no real executor does.
 pub const PASSED_OVER: u32 = 64;
 
+/// How often in a row a core that the policy starves may be made to wait while others have something
+/// to do.
+pub const DEFERRED_TURNS: u32 = 64;
+
 /// Polls with nothing else happening in the world, after which it is called a livelock.
 pub const LIVELOCK_POLLS: u64 = 1_000_000;
 

@@ -169,6 +169,42 @@ sites! {
     NetTimeout = "net-timeout", Timing;
     /// How long a parcel travels between shards.
     MeshLatency = "mesh-latency", Timing;
+    /// The priority of a task, once for each stretch of a run.
+    TaskPriority = "task-priority", Schedule;
+    /// After how many steps of a stretch the running task falls behind all others.
+    ChangePoint = "change-point", Schedule;
+    /// Which core of a process is starved by the policy, once for each process.
+    StarvedCore = "starved-core", Schedule;
+    /// Whether wall time jumps before it is read.
+    WallJump = "wall-jump", Fault;
+    /// How far wall time jumps.
+    WallJumpLength = "wall-jump-length", Fault;
+    /// Whether wall time jumps backwards.
+    WallJumpBack = "wall-jump-back", Fault;
+    /// Whether wall time stands still from a reading on.
+    WallFreeze = "wall-freeze", Fault;
+    /// For how long wall time stands still.
+    WallFreezeLength = "wall-freeze-length", Fault;
+    /// Whether wall time stays late after it stood still.
+    WallFreezeLate = "wall-freeze-late", Fault;
+    /// Whether the next second of wall time comes twice.
+    WallLeap = "wall-leap", Fault;
+    /// How much faster or slower than it should monotonic time runs, once for each boot.
+    MonotonicDrift = "monotonic-drift", Fault;
+    /// Whether monotonic time runs slow, once for each boot.
+    MonotonicSlow = "monotonic-slow", Fault;
+    /// How slow slow monotonic time runs.
+    MonotonicSlowness = "monotonic-slowness", Fault;
+    /// Whether a machine is paused after a poll.
+    Pause = "pause", Fault;
+    /// For how long a machine is paused.
+    PauseLength = "pause-length", Fault;
+    /// Which clocks of a paused machine stand still.
+    PauseClocks = "pause-clocks", Fault;
+    /// How long a machine that is being rebooted is off.
+    BootDelay = "boot-delay", Timing;
+    /// How much later than it has to be a supervised process is started again.
+    RestartDelay = "restart-delay", Timing;
 }
 
 impl Site {

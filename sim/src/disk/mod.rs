@@ -15,6 +15,7 @@
 //! what each operation does, `crash` what is left, `handle` the seam's traits, `inspect` what tests
 //! may look at and damage, `tell` what the chronicle hears of.
 
+mod count;
 mod crash;
 mod file;
 mod handle;
