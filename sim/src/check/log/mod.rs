@@ -1,0 +1,1 @@
+//! The anomalies of a partitioned log.
