@@ -61,7 +61,8 @@ pub enum Kind {
     /// a value which the client had sent before, and which was acknowledged as well.
     ///
     /// Seen when requests of one producer overtake each other, on two connections or by a retry, or
-    /// when a log was cut in between.
+    /// when a log was cut in between. Lawful, and to be allowed, where a client may have several
+    /// sends on their way and the log does not promise their order.
     NonmonotonicSend,
     /// `int-send-skip` (internal): between two values that were sent together, an offset is known to
     /// hold something else.

@@ -130,7 +130,7 @@ where
         let random = &mut Random::new(seed ^ 0xa9ee);
         let shape = Shape {
             clients: 1 + random.below(5) as usize,
-            operations: 1 + random.below(10) as usize,
+            operations: 1 + random.below(14) as usize,
             crashes: random.below(5),
             values: 2 + random.below(3),
         };

@@ -60,6 +60,14 @@ fn an_unanswered_write_may_take_effect_late_once_or_never() {
     assert!(check(&REGISTER, &before, 100).is_violated());
 }
 
+/// The first try places both writes and is stuck. The second reaches the same state without having
+/// used up the first write, which is another situation.
+#[test]
+fn an_unanswered_write_that_is_not_used_yet_is_kept_for_later() {
+    let history = [lost_write(1, 0, 1), lost_write(2, 0, 2), read(3, 1, 2, 2), read(3, 3, 1, 4)];
+    assert!(check(&REGISTER, &history, 100).holds());
+}
+
 #[test]
 fn an_explanation_names_what_fits_and_what_does_not() {
     let history = [write(1, 0, 5, 2), write(2, 3, 6, 9), read(3, 4, 5, 6), read(4, 10, 5, 12)];
