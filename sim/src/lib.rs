@@ -64,6 +64,7 @@
 //! hold the world it runs in: neither would ever be dropped. Tests drive the world from outside and
 //! share plain values (`Rc<Cell<_>>`) with the tasks inside.
 
+pub mod check;
 mod choice;
 mod chronicle;
 mod clock;
