@@ -87,7 +87,9 @@ mod tape;
 mod trace;
 mod world;
 
-pub use disk::{DiskInspector, DiskOperation, SimDisk, SimFile, SimLock};
+pub use disk::{
+    DiskInspector, DiskOperation, DiskProfile, Latency, NameOrder, SimDisk, SimFile, SimLock,
+};
 pub use env::SimEnv;
 pub use event::EventKind;
 pub use failure::{Failure, FailureKind};

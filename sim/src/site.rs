@@ -70,8 +70,54 @@ sites! {
     DiskSlow = "disk-slow";
     /// How slow a slow disk operation is.
     DiskSlowness = "disk-slowness";
+    /// Whether a disk stops completing anything for a while.
+    DiskStall = "disk-stall";
+    /// For how long a disk completes nothing.
+    DiskStallLength = "disk-stall-length";
+    /// Whether a disk becomes slow for a while.
+    DiskSlowPeriod = "disk-slow-period";
+    /// For how long a disk is slow, and by which factor.
+    DiskSlowPeriodLength = "disk-slow-period-length";
+    /// Which kind of disk a machine has.
+    DiskProfile = "disk-profile";
+    /// The size of a disk's sectors.
+    DiskSector = "disk-sector";
+    /// In which order a disk's file system brings names to the media.
+    DiskNameOrder = "disk-name-order";
     /// Whether a disk operation fails.
     DiskError = "disk-error";
+    /// Whether something of a disk fails from now on.
+    StickyError = "sticky-error";
+    /// What fails from now on: a block, a file or the disk.
+    StickyScope = "sticky-scope";
+    /// Whether an operation on names is refused for want of room.
+    MetadataFull = "metadata-full";
+    /// Whether blocks on media become unreadable.
+    LatentError = "latent-error";
+    /// Which blocks become unreadable.
+    LatentErrorPlace = "latent-error-place";
+    /// Whether bytes on media change by themselves.
+    BitRot = "bit-rot";
+    /// Which bytes change by themselves.
+    BitRotPlace = "bit-rot-place";
+    /// How bytes change by themselves: a bit, a burst or a sector.
+    BitRotExtent = "bit-rot-extent";
+    /// Whether a read returns what lies elsewhere on the disk.
+    MisdirectedRead = "misdirected-read";
+    /// Where a misdirected read reads.
+    MisdirectedReadPlace = "misdirected-read-place";
+    /// Whether a write lands elsewhere on the disk.
+    MisdirectedWrite = "misdirected-write";
+    /// Where a misdirected write lands.
+    MisdirectedWritePlace = "misdirected-write-place";
+    /// Whether a write is acknowledged and never done.
+    LostWrite = "lost-write";
+    /// Whether a flush is acknowledged and not done.
+    LyingFlush = "lying-flush";
+    /// Whether a disk begins to lie about all flushes.
+    LyingPeriod = "lying-period";
+    /// For how long a disk lies about all flushes.
+    LyingPeriodLength = "lying-period-length";
     /// What a failed write or sync left of one block.
     FailedBlock = "failed-block";
     /// Whether a read returns less than it was asked for.
@@ -96,6 +142,8 @@ sites! {
     CrashInFlight = "crash-in-flight";
     /// How many of the latest unsynced names a crash loses.
     CrashNames = "crash-names";
+    /// Which of the unsynced names a crash loses, on a disk that keeps no order among them.
+    CrashNameSet = "crash-name-set";
     /// How many of the latest unsynced length changes a crash loses.
     CrashLength = "crash-length";
     /// How long a packet travels.

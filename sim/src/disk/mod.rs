@@ -15,12 +15,17 @@
 //! what each operation does, `crash` what is left, `handle` the seam's traits, `inspect` what tests
 //! may look at and damage.
 
+mod control;
 mod crash;
+mod decay;
+mod errors;
 mod file;
 mod handle;
 mod inspect;
 mod namespace;
 mod perform;
+mod profile;
+mod timing;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -32,14 +37,17 @@ use woodchuck_io::{Buffer, DirectoryEntry, Durability, OpenMode};
 pub(crate) use crash::Crash;
 pub use handle::{SimDisk, SimFile, SimLock};
 pub use inspect::DiskInspector;
+pub use profile::{DiskProfile, Latency, NameOrder};
 
 use crate::event::Event;
 use crate::fault_kind::FaultKind;
 use crate::kernel::{Kernel, node_of};
 use crate::limits::UNSWEPT_FILES;
-use crate::site::Site;
 use crate::slab::{Key, Slab};
+use decay::{Aim, Lies};
+use errors::{AskedError, Sticky};
 use namespace::{InodeNumber, Namespace};
+use timing::{Schedule, Timing};
 
 /// Kinds of disk operations, to say which ones shall fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -130,21 +138,6 @@ impl Request {
             _ => None,
         }
     }
-
-    /// The least and the usual spread of its duration, in nanoseconds.
-    fn duration(&self) -> (u64, u64) {
-        let transfer = |bytes: usize| bytes as u64 / 2;
-        match self {
-            Self::Read { buffer, .. } => (20_000 + transfer(buffer.capacity()), 130_000),
-            Self::Write { buffer, durability, .. } => match durability {
-                Durability::Volatile => (20_000 + transfer(buffer.len()), 100_000),
-                Durability::Durable => (60_000 + transfer(buffer.len()), 240_000),
-            },
-            Self::Sync { .. } | Self::SyncDirectory { .. } => (60_000, 240_000),
-            Self::Length { .. } => (1_000, 4_000),
-            _ => (10_000, 90_000),
-        }
-    }
 }
 
 /// An operation between its submission and the moment its future takes the outcome.
@@ -164,13 +157,6 @@ struct Operation {
     completes: u64,
 }
 
-/// Operations that shall fail because a test said so.
-struct AskedError {
-    kind: DiskOperation,
-    remaining: u32,
-    error: io::ErrorKind,
-}
-
 /// The disk of one machine.
 pub(crate) struct DiskState {
     machine: u32,
@@ -184,7 +170,12 @@ pub(crate) struct DiskState {
     locks: BTreeMap<InodeNumber, bool>,
     capacity: u64,
     used: u64,
+    profile: DiskProfile,
+    timing: Timing,
     asked_errors: Vec<AskedError>,
+    sticky: Sticky,
+    aims: Vec<Aim>,
+    lies: Lies,
     unswept: usize,
 }
 
@@ -199,7 +190,12 @@ impl DiskState {
             locks: BTreeMap::new(),
             capacity,
             used: 0,
+            profile: DiskProfile { capacity, ..DiskProfile::NVME },
+            timing: Timing::default(),
             asked_errors: Vec::new(),
+            sticky: Sticky::default(),
+            aims: Vec::new(),
+            lies: Lies::default(),
             unswept: 0,
         }
     }
@@ -221,15 +217,7 @@ impl DiskState {
         waker: Waker,
         kernel: &mut Kernel,
     ) -> Key {
-        let (least, spread) = request.duration();
-        let drawn = kernel.choose(Site::DiskLatency, node, 1 << 16);
-        // The low bits say how long it takes, the high ones when within that time it happens.
-        let mut duration = least + spread * (drawn & 0xFFF) / 0x1000;
-        if kernel.chance(Site::DiskSlow, node, kernel.faults.disk.slow) {
-            duration += kernel.choose(Site::DiskSlowness, node, 5_000_000);
-            kernel.fault(FaultKind::SlowDisk, node, "slow disk operation");
-        }
-        let effect = duration * ((drawn >> 12) + 1) / 17;
+        let Schedule { effect, duration } = self.schedule(&request, node, kernel);
         let (kind, inode) = (request.kind(), request.inode());
         let key = self.operations.insert(Operation {
             request: Some(request),
@@ -260,10 +248,15 @@ impl DiskState {
 
     /// An operation happens.
     pub(crate) fn take_effect(&mut self, key: Key, kernel: &mut Kernel) {
+        let event = Event::DiskEffect { machine: self.machine, operation: key };
+        if self.held_up(event, self.node(), kernel) {
+            return;
+        }
         let Some(request) = self.begin_effect(key) else { return };
         let operation = self.operations.get(key).expect("it begins to take effect");
-        let (node, kind, asked) = (operation.node, operation.kind, operation.sequence);
-        let outcome = match self.drawn_error(kind, node, kernel) {
+        let (node, asked) = (operation.node, operation.sequence);
+        self.decay(node, kernel);
+        let outcome = match self.drawn_error(&request, node, kernel) {
             Some(error) => self.fail(request, error, node, kernel),
             None => self.perform(request, asked, node, kernel),
         };
@@ -289,38 +282,12 @@ impl DiskState {
         Some(request)
     }
 
-    /// The error an operation fails with, if it does.
-    fn drawn_error(
-        &mut self,
-        kind: DiskOperation,
-        node: u32,
-        kernel: &mut Kernel,
-    ) -> Option<io::ErrorKind> {
-        if let Some(index) = self.asked_errors.iter().position(|asked| asked.kind == kind) {
-            let asked = &mut self.asked_errors[index];
-            let error = asked.error;
-            asked.remaining -= 1;
-            if asked.remaining == 0 {
-                self.asked_errors.remove(index);
-            }
-            kernel.fault(FaultKind::AskedError, node, "asked disk error");
-            return Some(error);
-        }
-        let rate = match kind {
-            DiskOperation::Read => kernel.faults.disk.read_error,
-            DiskOperation::Write => kernel.faults.disk.write_error,
-            DiskOperation::Sync => kernel.faults.disk.sync_error,
-            _ => kernel.faults.disk.other_error,
-        };
-        let fails = kernel.chance(Site::DiskError, node, rate);
-        fails.then(|| {
-            kernel.fault(FaultKind::DiskError, node, "disk error");
-            io::ErrorKind::Other
-        })
-    }
-
     /// An operation is seen to have completed.
     pub(crate) fn complete(&mut self, key: Key, kernel: &mut Kernel) {
+        let event = Event::DiskDone { machine: self.machine, operation: key };
+        if self.held_up(event, self.node(), kernel) {
+            return;
+        }
         let Some(operation) = self.operations.get_mut(key) else { return };
         operation.done = true;
         if operation.sequence < self.latest_done {
@@ -386,6 +353,7 @@ impl DiskState {
         for (request, asked) in self.end_flight() {
             self.perform(request, asked, node, kernel);
         }
+        self.rest(false);
         self.release_all();
     }
 
