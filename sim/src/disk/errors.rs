@@ -182,17 +182,23 @@ impl DiskState {
     /// Whether there is no room for what an operation adds to names or space: at a rate, or because
     /// the disk is full, without a block for a directory to grow into.
     fn is_refused(&mut self, request: &Request, node: u32, kernel: &mut Kernel) -> bool {
-        if !matches!(
-            request,
+        let rate = kernel.faults.disk.metadata_full;
+        let refused = match request {
+            Request::Allocate { .. } => kernel.chance(Site::MetadataFull, node, rate),
+            // Some file systems need room for any rename.
+            Request::Rename { .. } => {
+                kernel.chance(Site::MetadataFull, node, rate)
+                    || self.is_full() && self.adds_a_name(request)
+            }
             Request::Open { mode: OpenMode::CreateNew, .. }
-                | Request::CreateDirectory { .. }
-                | Request::Rename { .. }
-                | Request::Allocate { .. }
-        ) {
-            return false;
-        }
-        let drawn = kernel.chance(Site::MetadataFull, node, kernel.faults.disk.metadata_full);
-        let refused = drawn || self.is_full() && self.adds_a_name(request);
+            | Request::CreateDirectory { .. }
+            | Request::Lock { .. } => {
+                (rate > 0 || self.is_full())
+                    && self.adds_a_name(request)
+                    && (kernel.chance(Site::MetadataFull, node, rate) || self.is_full())
+            }
+            _ => false,
+        };
         if refused {
             kernel.fault(FaultKind::MetadataFull, node, "no room for a name or an allocation");
         }
@@ -203,7 +209,9 @@ impl DiskState {
     fn adds_a_name(&self, request: &Request) -> bool {
         let new = |path: &Path| self.names.resolve(path).is_err();
         match request {
-            Request::Open { path, .. } | Request::CreateDirectory { path } => new(path),
+            Request::Open { path, .. }
+            | Request::CreateDirectory { path }
+            | Request::Lock { path } => new(path),
             Request::Rename { from, to } => !new(from) && new(to),
             _ => false,
         }

@@ -264,6 +264,7 @@ impl FileData {
         let Some(page) = self.pages.get_mut(&index) else { return false };
         let layer = page.media.as_mut().unwrap_or(&mut page.data);
         let changed = bytes_of(layer) != bytes;
+        self.broken.remove(&index);
         *layer = Some(Box::from(bytes));
         changed
     }

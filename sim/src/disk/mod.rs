@@ -7,13 +7,58 @@
 //! Volatile writes stay above the media until a sync, or until they are overwritten and by chance
 //! were written back before. Dropping an operation does not cancel it.
 //!
-//! **What never fails.** A completed durable write, and a volatile write that a completed sync
-//! followed, survive every crash; nothing becomes visible that nobody wrote, except in sectors that
-//! a power cut tore.
+//! **What never fails.** Under budgeted faults a completed durable write, and a volatile write that
+//! a completed sync followed, survive every crash; nothing becomes visible that nobody wrote, except
+//! in sectors that a power cut tore.
 //!
-//! Layout: `file` holds the content of a file in its two layers, `namespace` the names, `perform`
-//! what each operation does, `crash` what is left, `handle` the seam's traits, `inspect` what tests
-//! may look at and damage.
+//! # Layers
+//!
+//! An operation in flight; what reads see, which is the system's memory or the device's volatile
+//! cache; the media; and the journal of names between those that are seen and those on media. A
+//! device may say that something is on media when it is in its cache, which tells the cache from
+//! the memory above it: a crash of the operating system loses the memory, a power cut both.
+//!
+//! # Faults
+//!
+//! Each knob is in [`DiskFaults`](crate::DiskFaults); those marked *contract* need none. "Product"
+//! survives what one machine must survive; "replicas" what takes a copy elsewhere. Whatever the
+//! product does not survive it must notice, and never give a wrong answer. The methods of
+//! [`DiskInspector`] do the same where a test wants it.
+//!
+//! | fault | knob | what it does | who survives it |
+//! |---|---|---|---|
+//! | lost block, sector, length | *contract* | a crash undoes what was not synced | product |
+//! | lost name | *contract* | a crash undoes changes of names that were not synced: the latest, or on disks without order among them any that nothing kept builds on | product |
+//! | unacknowledged write | *contract* | what was in flight at a crash happened all the same | product |
+//! | read race | *contract* | a read sees sectors of a write in flight | product |
+//! | reordered | *contract* | operations complete in another order than they were asked for | product |
+//! | torn sector | `torn_sectors` | a power cut leaves sectors, of 512 or 4096 bytes, shorn or full of garbage | product |
+//! | short read | `short_read` | a read returns less than there is | product |
+//! | slow operation | `slow` | one operation takes as long as the profile's tail | product |
+//! | stall | `stall` | nothing completes for a while, though things may happen | product |
+//! | slow period | `slow_period` | everything takes many times longer for a while | product |
+//! | disk error | `read_error`, `write_error`, `sync_error`, `other_error` | an operation fails once; a write leaves any of its blocks | product, stopped |
+//! | unknown block | with `write_error`, `sync_error` | a failed write or sync leaves blocks written, dirty, marked clean all the same, or back at their old content | product, stopped |
+//! | sticky error | `sticky_error` | a block, a file or the disk fails until it is healed | product, stopped |
+//! | full disk | the capacity | writes and allocations are refused, and so are new names | product, stopped |
+//! | refused names | `metadata_full` | creations, renames and allocations are refused for want of room | product, stopped |
+//! | unreadable block | `unreadable_blocks` | a power cut leaves blocks it tore unreadable | replicas |
+//! | latent error | `latent_error` | neighbouring blocks on media cannot be read until they are written there again | replicas |
+//! | bit rot | `bit_rot` | a bit, a burst or a sector on media changes | replicas |
+//! | misdirected read | `misdirected_read` | a read returns what lies elsewhere on the disk | replicas |
+//! | misdirected write | `misdirected_write` | a write lands on another written block; its own place stays as it was | replicas |
+//! | lost write | `lost_write` | a write is acknowledged and never done | replicas |
+//! | lying flush | `lying_flush`, `lying_period` | syncs and durable writes succeed, and a power cut may undo them until an honest sync | replicas |
+//!
+//! A write below the seam may be short; the seam writes all or fails, so it shows only as the blocks
+//! that a failed write leaves.
+//!
+//! # Layout
+//!
+//! `profile` holds the kinds of disks and `timing` how long they take; `file` the content of a file
+//! in its layers, `namespace` the names; `perform` what each operation does, `errors` which fail,
+//! `decay` what goes wrong in silence, `crash` what is left; `handle` the seam's traits, `inspect`
+//! what tests may look at and damage, `control` what they may do to the disk as a whole.
 
 mod control;
 mod crash;
@@ -168,12 +213,14 @@ pub(crate) struct DiskState {
     latest_done: u64,
     /// Files locked, and whether by a process of the world (else by a test).
     locks: BTreeMap<InodeNumber, bool>,
+    /// Bytes it takes: those of its profile, unless a test says otherwise.
     capacity: u64,
     used: u64,
     profile: DiskProfile,
     timing: Timing,
     asked_errors: Vec<AskedError>,
     sticky: Sticky,
+    /// Reads and writes that a test wants to go astray.
     aims: Vec<Aim>,
     lies: Lies,
     unswept: usize,

@@ -158,6 +158,7 @@ impl DiskProfile {
     pub(super) fn check(&self) {
         assert!(self.bandwidth > 0, "a disk moves bytes");
         assert!(self.queue_depth > 0, "a disk works on something");
+        assert!(self.tail < Duration::from_secs(4), "a tail is one choice, in nanoseconds");
         let sector = self.sector_bytes;
         assert!(sector.is_none_or(|bytes| matches!(bytes, 512 | 4096)), "no sector is {sector:?}");
     }

@@ -139,6 +139,8 @@ fn a_full_disk_takes_no_new_name_and_gives_names_up() {
         assert_eq!(kind(disk.open(new, OpenMode::CreateNew).await.map(drop)), full);
         assert_eq!(kind(disk.create_directory(new).await), full);
         assert_eq!(kind(disk.rename(old, new).await), full);
+        assert_eq!(kind(disk.lock(new).await.map(drop)), full);
+        drop(disk.lock(old).await.expect("it is there"));
         let exists = disk.open(old, OpenMode::CreateNew).await.map(drop);
         assert_eq!(kind(exists), std::io::ErrorKind::AlreadyExists);
         disk.create_directory(Path::new("/")).await.expect("it is there");
@@ -146,5 +148,5 @@ fn a_full_disk_takes_no_new_name_and_gives_names_up() {
         disk.remove(old).await.expect("that takes no room");
         disk.open(new, OpenMode::CreateNew).await.expect("there is room again");
     });
-    assert_eq!(world.statistics().faults(FaultKind::MetadataFull), 3);
+    assert_eq!(world.statistics().faults(FaultKind::MetadataFull), 4);
 }
