@@ -94,6 +94,28 @@ fault_kinds! {
     ShortRead = "short-read", Disk;
     /// A read saw part of a write that was in flight.
     ReadRace = "read-race", Disk;
+    /// A power cut left a block that cannot be read.
+    UnreadableBlock = "unreadable-block", Disk;
+    /// A disk held up an operation because it completed nothing for a while.
+    DiskStall = "disk-stall", Disk;
+    /// A disk was slow for a while, many times over.
+    SlowPeriod = "slow-period", Disk;
+    /// A read failed because a block on media cannot be read.
+    LatentError = "latent-error", Disk;
+    /// Bytes on media changed by themselves.
+    BitRot = "bit-rot", Disk;
+    /// A read returned other bytes, of another place.
+    MisdirectedRead = "misdirected-read", Disk;
+    /// A write changed another place, or did not change its own.
+    MisdirectedWrite = "misdirected-write", Disk;
+    /// A write was acknowledged and its place holds other bytes.
+    LostWrite = "lost-write", Disk;
+    /// An operation failed because a block, a file or a disk fails until it is healed.
+    StickyError = "sticky-error", Disk;
+    /// A creation, rename or allocation was refused for want of room.
+    MetadataFull = "metadata-full", Disk;
+    /// A power cut undid a block, a length or a name that the disk had said was on media.
+    LyingFlush = "lying-flush", Disk;
 
     // The network.
 

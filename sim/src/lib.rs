@@ -94,7 +94,9 @@ mod wait;
 mod world;
 
 pub use chronicle::{Chronicle, Happening, Occurrence, OperationId};
-pub use disk::{DiskInspector, DiskOperation, SimDisk, SimFile, SimLock};
+pub use disk::{
+    DiskInspector, DiskOperation, DiskProfile, Latency, NameOrder, SimDisk, SimFile, SimLock,
+};
 pub use env::SimEnv;
 pub use event::EventKind;
 pub use failure::{Failure, FailureKind};

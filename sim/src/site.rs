@@ -115,6 +115,52 @@ sites! {
     DiskSlowness = "disk-slowness", Fault;
     /// Whether a disk operation fails.
     DiskError = "disk-error", Fault;
+    /// Whether a disk stops completing anything for a while.
+    DiskStall = "disk-stall", Fault;
+    /// For how long a disk completes nothing.
+    DiskStallLength = "disk-stall-length", Fault;
+    /// Whether a disk becomes slow for a while.
+    DiskSlowPeriod = "disk-slow-period", Fault;
+    /// For how long a disk is slow, and by which factor.
+    DiskSlowPeriodLength = "disk-slow-period-length", Fault;
+    /// Which kind of disk a machine has.
+    DiskProfile = "disk-profile", Fault;
+    /// The size of a disk's sectors.
+    DiskSector = "disk-sector", Fault;
+    /// In which order a disk's file system brings names to the media.
+    DiskNameOrder = "disk-name-order", Fault;
+    /// Whether something of a disk fails from now on.
+    StickyError = "sticky-error", Fault;
+    /// What fails from now on: a block, a file or the disk.
+    StickyScope = "sticky-scope", Fault;
+    /// Whether an operation on names is refused for want of room.
+    MetadataFull = "metadata-full", Fault;
+    /// Whether blocks on media become unreadable.
+    LatentError = "latent-error", Fault;
+    /// Which blocks become unreadable.
+    LatentErrorPlace = "latent-error-place", Fault;
+    /// Whether bytes on media change by themselves.
+    BitRot = "bit-rot", Fault;
+    /// Which bytes change by themselves.
+    BitRotPlace = "bit-rot-place", Fault;
+    /// How bytes change by themselves: a bit, a burst or a sector.
+    BitRotExtent = "bit-rot-extent", Fault;
+    /// Whether a read returns what lies elsewhere on the disk.
+    MisdirectedRead = "misdirected-read", Fault;
+    /// Where a misdirected read reads.
+    MisdirectedReadPlace = "misdirected-read-place", Fault;
+    /// Whether a write lands elsewhere on the disk.
+    MisdirectedWrite = "misdirected-write", Fault;
+    /// Where a misdirected write lands.
+    MisdirectedWritePlace = "misdirected-write-place", Fault;
+    /// Whether a write is acknowledged and never done.
+    LostWrite = "lost-write", Fault;
+    /// Whether a flush is acknowledged and not done.
+    LyingFlush = "lying-flush", Fault;
+    /// Whether a disk begins to lie about all flushes.
+    LyingPeriod = "lying-period", Fault;
+    /// For how long a disk lies about all flushes.
+    LyingPeriodLength = "lying-period-length", Fault;
     /// What a failed write or sync left of one block.
     FailedBlock = "failed-block", Fault;
     /// Whether a read returns less than it was asked for.
@@ -139,6 +185,8 @@ sites! {
     CrashInFlight = "crash-in-flight", Fault;
     /// How many of the latest unsynced names a crash loses.
     CrashNames = "crash-names", Fault;
+    /// Which of the unsynced names a crash loses, on a disk that keeps no order among them.
+    CrashNameSet = "crash-name-set", Fault;
     /// How many of the latest unsynced length changes a crash loses.
     CrashLength = "crash-length", Fault;
     /// How long a packet travels.
