@@ -1,7 +1,7 @@
 //! The seam, simulated: one shard's view of the world.
 
-use std::future::Future;
-use std::pin::Pin;
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
@@ -37,6 +37,18 @@ impl SimEnv {
     }
 }
 
+impl SimEnv {
+    /// Says with which code the process exits once all its shards have returned. The first code
+    /// that is not 0 counts; a process that says nothing exits with 0.
+    pub fn set_exit_code(&self, code: i32) {
+        self.handle.process(|process, _| {
+            if process.code == 0 {
+                process.code = code;
+            }
+        });
+    }
+}
+
 impl Env for SimEnv {
     type Disk = SimDisk;
     type Net = SimNet;
@@ -55,13 +67,29 @@ impl Env for SimEnv {
     }
 
     fn now(&self) -> Monotonic {
-        let machine = self.handle.machine as usize;
-        self.handle.with(|core| core.machines[machine].clock.monotonic(core.kernel.now))
+        let (machine, node) = (self.handle.machine as usize, self.handle.node);
+        let alive = self.handle.alive();
+        self.handle.with(|core| {
+            let clock = &mut core.machines[machine].clock;
+            if alive {
+                clock.read_monotonic(&mut core.kernel, node)
+            } else {
+                clock.monotonic(core.kernel.now)
+            }
+        })
     }
 
     fn wall(&self) -> WallTime {
-        let machine = self.handle.machine as usize;
-        self.handle.with(|core| core.machines[machine].clock.wall(core.kernel.now))
+        let (machine, node) = (self.handle.machine as usize, self.handle.node);
+        let alive = self.handle.alive();
+        self.handle.with(|core| {
+            let clock = &mut core.machines[machine].clock;
+            if alive {
+                clock.read_wall(&mut core.kernel, node)
+            } else {
+                clock.wall(core.kernel.now)
+            }
+        })
     }
 
     fn sleep_until(&self, deadline: Monotonic) -> impl Future<Output = ()> + 'static {
@@ -100,11 +128,14 @@ impl Env for SimEnv {
     }
 
     fn stopping(&self) -> impl Future<Output = ()> + 'static {
-        let stop = Rc::clone(&self.handle.stop);
+        let handle = Rc::clone(&self.handle);
         async move {
+            let Handle { stop, local, .. } = &*handle;
             while !stop.asked.get() {
                 // Nothing runs between the check and the listening: there is one thread.
-                stop.signal.listen().await;
+                let mut asked = pin!(stop.signal.listen());
+                poll_fn(|context| local.waits("being asked to stop", asked.as_mut().poll(context)))
+                    .await;
             }
         }
     }
@@ -131,11 +162,15 @@ impl Future for Sleep {
                 }
                 return state.fired;
             }
-            let time = core.machines[machine].clock.world_time(this.deadline);
-            this.timer = Some(core.kernel.start_timer(node, time, context.waker().clone()));
+            let (clock, waker) = (&core.machines[machine].clock, context.waker().clone());
+            this.timer = Some(core.kernel.start_timer(node, this.deadline, clock, waker));
             false
         });
-        if fired == Some(true) { Poll::Ready(()) } else { Poll::Pending }
+        if fired == Some(true) {
+            return Poll::Ready(());
+        }
+        this.handle.local.note_wait("a timer", Some(this.deadline.as_nanos()));
+        Poll::Pending
     }
 }
 

@@ -9,6 +9,20 @@ use std::collections::BinaryHeap;
 
 use crate::slab::Key;
 
+/// What the world does to a machine when its time has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Alarm {
+    /// A paused machine goes on.
+    Resume,
+    /// A process that was asked to stop has had its time.
+    Grace,
+    /// A machine that is being rebooted is switched on.
+    Boot,
+    /// A supervised process is started again.
+    Restart,
+}
+
 /// Something that will happen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Event {
@@ -32,6 +46,8 @@ pub(crate) enum Event {
     NetReset { connection: Key, end: u8 },
     /// The next parcel from one shard to another arrives.
     MeshArrive { process: u32, machine: u16, from: u8, to: u8 },
+    /// The world does something to a machine, unless it has since thought better of it.
+    Alarm { machine: u32, alarm: Alarm, number: u32 },
 }
 
 /// Kinds of events, for counting and for traces.
@@ -110,6 +126,7 @@ impl Event {
             Self::NetWindow { .. } => EventKind::NetWindow,
             Self::NetReset { .. } => EventKind::NetReset,
             Self::MeshArrive { .. } => EventKind::MeshArrive,
+            Self::Alarm { .. } => EventKind::Control,
         }
     }
 
@@ -126,6 +143,7 @@ impl Event {
             | Self::NetWindow { connection, end }
             | Self::NetReset { connection, end } => connection.number() << 1 | u64::from(end),
             Self::MeshArrive { from, to, .. } => u64::from(from) << 8 | u64::from(to),
+            Self::Alarm { alarm, .. } => alarm as u64,
         }
     }
 }

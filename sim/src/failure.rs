@@ -3,6 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::schedule::Policy;
+
 /// Why a run failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FailureKind {
@@ -19,12 +21,13 @@ pub enum FailureKind {
     },
     /// Nothing can ever happen again, and what was waited for has not.
     Deadlock {
-        /// Who waits: machine, shard and task.
+        /// Who waits: machine, shard and task, for what and since when.
         waiting: Vec<String>,
     },
     /// Tasks run and run, and nothing else happens; or a world that was run to idle never rests.
     Livelock {
-        /// Who runs: machine, shard and task, with how many of the latest polls were theirs.
+        /// Who runs: machine, shard and task, with how many of the latest polls were theirs, and
+        /// what the task last waited for.
         running: Vec<String>,
     },
 }
@@ -38,13 +41,15 @@ pub struct Failure {
     pub time: Duration,
     /// Why.
     pub kind: FailureKind,
+    /// By which policy tasks were picked.
+    pub policy: Policy,
     /// The latest of what happened, one line each.
-    pub trace: String,
+    pub trace: Box<str>,
 }
 
 impl fmt::Display for Failure {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { seed, time, kind, trace } = self;
+        let Self { seed, time, kind, policy, trace } = self;
         match kind {
             FailureKind::Panic { machine, shard, task, message } => write!(
                 formatter,
@@ -62,7 +67,7 @@ impl fmt::Display for Failure {
                 list(formatter, running)?;
             }
         }
-        write!(formatter, "\nlatest events:\n{trace}")
+        write!(formatter, "\ntasks picked by: {}\nlatest events:\n{trace}", policy.name())
     }
 }
 

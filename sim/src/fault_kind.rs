@@ -94,6 +94,28 @@ fault_kinds! {
     ShortRead = "short-read", Disk;
     /// A read saw part of a write that was in flight.
     ReadRace = "read-race", Disk;
+    /// A power cut left a block that cannot be read.
+    UnreadableBlock = "unreadable-block", Disk;
+    /// A disk held up an operation because it completed nothing for a while.
+    DiskStall = "disk-stall", Disk;
+    /// A disk was slow for a while, many times over.
+    SlowPeriod = "slow-period", Disk;
+    /// A read failed because a block on media cannot be read.
+    LatentError = "latent-error", Disk;
+    /// Bytes on media changed by themselves.
+    BitRot = "bit-rot", Disk;
+    /// A read returned other bytes, of another place.
+    MisdirectedRead = "misdirected-read", Disk;
+    /// A write changed another place, or did not change its own.
+    MisdirectedWrite = "misdirected-write", Disk;
+    /// A write was acknowledged and its place holds other bytes.
+    LostWrite = "lost-write", Disk;
+    /// An operation failed because a block, a file or a disk fails until it is healed.
+    StickyError = "sticky-error", Disk;
+    /// A creation, rename or allocation was refused for want of room.
+    MetadataFull = "metadata-full", Disk;
+    /// A power cut undid a block, a length or a name that the disk had said was on media.
+    LyingFlush = "lying-flush", Disk;
 
     // The network.
 
@@ -124,6 +146,34 @@ fault_kinds! {
     OsCrash = "os-crash", Machine;
     /// The power was cut.
     PowerCut = "power-cut", Machine;
+    /// The power was cut and the disk replaced by an empty one.
+    Wipe = "wipe", Machine;
+    /// A machine was shut down and switched on again.
+    Reboot = "reboot", Machine;
+    /// A process did not stop within its time and was killed.
+    GraceOver = "grace-over", Machine;
+    /// A task's panic ended its process, in a world in which that is no failure.
+    TaskPanic = "task-panic", Machine;
+    /// A paused process had something to do.
+    Pause = "pause", Machine;
+    /// A shard ran much slower than the others.
+    StarvedShard = "starved-shard", Machine;
+    /// A reading of wall time was off from the beginning.
+    WallOffset = "wall-offset", Machine;
+    /// A reading of wall time had drifted by a millisecond or more.
+    WallDrift = "wall-drift", Machine;
+    /// A reading of wall time had jumped.
+    WallJump = "wall-jump", Machine;
+    /// A reading of wall time stood still, or was late because it had.
+    WallFreeze = "wall-freeze", Machine;
+    /// A reading of wall time came after a second that came twice.
+    WallLeap = "wall-leap", Machine;
+    /// A reading of monotonic time had drifted.
+    MonotonicDrift = "monotonic-drift", Machine;
+    /// A reading of monotonic time had run at a very wrong speed.
+    SlowMonotonic = "slow-monotonic", Machine;
+    /// A reading of a clock came after the clock stood still with its machine.
+    SuspendedClock = "suspended-clock", Machine;
 }
 
 impl FaultKind {

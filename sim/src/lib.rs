@@ -64,6 +64,7 @@
 //! hold the world it runs in: neither would ever be dropped. Tests drive the world from outside and
 //! share plain values (`Rc<Cell<_>>`) with the tasks inside.
 
+pub mod check;
 mod choice;
 mod chronicle;
 mod clock;
@@ -90,16 +91,19 @@ mod slab;
 mod statistics;
 mod tape;
 mod trace;
+mod wait;
 mod world;
 
 pub use chronicle::{Chronicle, Happening, Occurrence, OperationId};
-pub use disk::{DiskInspector, DiskOperation, SimDisk, SimFile, SimLock};
+pub use disk::{
+    DiskInspector, DiskOperation, DiskProfile, Latency, NameOrder, SimDisk, SimFile, SimLock,
+};
 pub use env::SimEnv;
 pub use event::EventKind;
 pub use failure::{Failure, FailureKind};
 pub use fault_kind::{FaultGroup, FaultKind};
 pub use faults::{DiskFaults, Faults, Knob, MachineFaults, NetFaults, Regime};
-pub use machine::MachineId;
+pub use machine::{Exit, MachineId, Resources, RestartPolicy, Suspension};
 pub use mesh::SimMesh;
 pub use net::{SimListener, SimNet, SimStream};
 pub use schedule::Policy;

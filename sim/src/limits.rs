@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use woodchuck_io::limits::BLOCK_BYTES;
 
-/// The unit that a power cut leaves old, new or torn, in bytes.
+/// The unit that a power cut leaves old, new or torn, in bytes, on disks with the smallest sectors,
+/// and of which a read may see parts of a write in flight.
 pub const SECTOR_BYTES: usize = 512;
 
 /// Machines in one world: their addresses come from one private network.
@@ -45,6 +46,10 @@ pub const SHRINK_RUNS: usize = 2000;
 /// Without a bound, last-in-first-out starves tasks for ever, which no real executor does.
 pub const PASSED_OVER: u32 = 64;
 
+/// How often in a row a core that the policy starves may be made to wait while others have something
+/// to do.
+pub const DEFERRED_TURNS: u32 = 64;
+
 /// Polls with nothing else happening in the world, after which it is called a livelock.
 pub const LIVELOCK_POLLS: u64 = 1_000_000;
 
@@ -75,6 +80,34 @@ pub const FIRST_EPHEMERAL_PORT: u16 = 32_768;
 
 /// Bytes of a disk, unless a test says otherwise.
 pub const DISK_BYTES: u64 = 1 << 40;
+
+/// Operations in flight on one disk, from which on it is said to take any number.
+pub const ENDLESS_QUEUE: usize = 65_535;
+
+/// How long it takes to learn the length of an open file: at least, and how much more at most, in
+/// nanoseconds.
+pub(crate) const LENGTH_NANOS: (u64, u64) = (1_000, 4_000);
+
+/// For how long a disk that stalls completes nothing.
+pub(crate) const DISK_STALL: (Duration, Duration) =
+    (Duration::from_millis(100), Duration::from_secs(60));
+
+/// For how long a disk is slow.
+pub(crate) const DISK_SLOW_PERIOD: (Duration, Duration) =
+    (Duration::from_millis(100), Duration::from_secs(10));
+
+/// How many times slower a disk is while it is slow.
+pub(crate) const DISK_SLOW_FACTOR: (u64, u64) = (10, 100);
+
+/// For how long a disk lies about flushes.
+pub(crate) const DISK_LYING_PERIOD: (Duration, Duration) =
+    (Duration::from_millis(10), Duration::from_secs(10));
+
+/// Neighbouring blocks that become unreadable at once, at most.
+pub(crate) const LATENT_CLUSTER_BLOCKS: u64 = 8;
+
+/// Bytes, besides two, that change in one burst, at most.
+pub(crate) const BURST_BYTES: usize = 62;
 
 /// Unlinked files that are kept before a sweep looks for files that nothing can bring back.
 pub(crate) const UNSWEPT_FILES: usize = 32;

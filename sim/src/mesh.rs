@@ -71,6 +71,15 @@ impl MeshState {
         Box::new((self.pairs, self.receivers))
     }
 
+    /// Adds what the mailboxes hold.
+    pub(crate) fn count(&self, counted: &mut crate::machine::Resources) {
+        let inboxes = self.receivers.iter().map(|receiver| receiver.inbox.len());
+        let transits = self.pairs.iter().map(|pair| pair.transit.len());
+        counted.parcels += inboxes.chain(transits).sum::<usize>() as u64;
+        counted.waiting_senders +=
+            self.pairs.iter().map(|pair| pair.waiting.len()).sum::<usize>() as u64;
+    }
+
     /// Shard `shard` has ended: what is for it vanishes, now and later.
     pub(crate) fn end(&mut self, shard: usize, kernel: &mut Kernel) {
         self.receivers[shard].ended = true;
@@ -188,7 +197,7 @@ impl Mesh for SimMesh {
                 }
                 received
             });
-            received.flatten().map_or(Poll::Pending, Poll::Ready)
+            handle.local.waits("a parcel", received.flatten().map_or(Poll::Pending, Poll::Ready))
         })
     }
 }
@@ -224,7 +233,8 @@ impl Future for Send {
             None => Poll::Pending,
             Some(waiting) => {
                 this.waiting = waiting;
-                if waiting.is_some() { Poll::Pending } else { Poll::Ready(()) }
+                let poll = if waiting.is_some() { Poll::Pending } else { Poll::Ready(()) };
+                this.handle.local.waits("room in a mailbox", poll)
             }
         }
     }

@@ -6,13 +6,14 @@ use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 
+use crate::disk::Crash;
 use crate::event::{Event, EventKind};
 use crate::failure::{Failure, FailureKind};
 use crate::kernel::{Kernel, node_of};
 use crate::limits::SHARDS;
-use crate::machine::Machine;
+use crate::machine::{Exit, Machine, MachineId};
 use crate::net::Network;
-use crate::schedule::{Policy, pick};
+use crate::schedule::{DEFERRAL_NANOS, Priorities, Scheduler, defers};
 use crate::shard::ShardLocal;
 use crate::site::Site;
 use crate::slab::{Key, Slab};
@@ -35,7 +36,7 @@ pub(crate) struct Shared {
 pub(crate) struct Core {
     pub(crate) seed: u64,
     pub(crate) kernel: Kernel,
-    pub(crate) policy: Policy,
+    pub(crate) scheduler: Scheduler,
     pub(crate) machines: Vec<Machine>,
     pub(crate) network: Network,
     /// The shards of all living processes.
@@ -47,6 +48,8 @@ pub(crate) struct Core {
     /// Polls since anything else happened.
     polls_alone: u64,
     livelock_polls: u64,
+    /// Whether a panic ends a process and not the world.
+    panics_crash: bool,
     failure: Option<Failure>,
 }
 
@@ -59,13 +62,18 @@ pub(crate) struct ShardSlot {
     pub(crate) busy_until: u64,
     /// Whether a turn of it is scheduled.
     pub(crate) turn_pending: bool,
+    /// Whether its machine is paused.
+    pub(crate) paused: bool,
     /// Nanoseconds one poll takes.
     pub(crate) poll_cost: u64,
     /// How often in a row the longest waiting task was passed over.
     pub(crate) passed_over: u32,
-    pub(crate) polls: u64,
-    /// From which priorities are derived.
-    pub(crate) priorities: u64,
+    /// Priorities of its tasks, if the policy goes by them.
+    pub(crate) priorities: Priorities,
+    /// Whether the policy starves this core.
+    pub(crate) deferring: bool,
+    /// How many turns in a row it has let pass because of that.
+    pub(crate) deferred: u32,
 }
 
 /// What one step of the world came to.
@@ -80,11 +88,17 @@ pub(crate) enum Step {
 }
 
 impl Core {
-    pub(crate) fn new(seed: u64, kernel: Kernel, policy: Policy, livelock_polls: u64) -> Self {
+    pub(crate) fn new(
+        seed: u64,
+        kernel: Kernel,
+        scheduler: Scheduler,
+        livelock_polls: u64,
+        panics_crash: bool,
+    ) -> Self {
         Self {
             seed,
             kernel,
-            policy,
+            scheduler,
             machines: Vec::new(),
             network: Network::default(),
             shards: Slab::default(),
@@ -92,6 +106,7 @@ impl Core {
             polling: None,
             polls_alone: 0,
             livelock_polls,
+            panics_crash,
             failure: None,
         }
     }
@@ -100,7 +115,7 @@ impl Core {
     fn rouse(&mut self) {
         let kernel = &mut self.kernel;
         for (key, shard) in self.shards.iter_mut() {
-            if !shard.turn_pending && shard.local.executor.ready() > 0 {
+            if !shard.turn_pending && !shard.paused && shard.local.executor.ready() > 0 {
                 shard.turn_pending = true;
                 kernel.events.push(shard.busy_until.max(kernel.now), Event::Turn { shard: key });
             }
@@ -132,7 +147,7 @@ impl Core {
             Event::Timer { timer } => {
                 let stale = !self.kernel.timers.contains(timer);
                 if stale {
-                    self.kernel.fire(timer);
+                    self.kernel.forget_stale_timer();
                 }
                 stale
             }
@@ -147,13 +162,16 @@ impl Core {
             Event::NetArrive { connection, .. }
             | Event::NetWindow { connection, .. }
             | Event::NetReset { connection, .. } => !self.network.has_connection(connection),
+            Event::Alarm { machine, alarm, number } => {
+                !self.machines[machine as usize].awaits(alarm, number)
+            }
         }
     }
 
-    /// Everything but turns.
+    /// Everything but turns and alarms.
     fn happen(&mut self, event: Event) {
-        let kernel = &mut self.kernel;
         self.polls_alone = 0;
+        let kernel = &mut self.kernel;
         let node = match event {
             Event::DiskEffect { machine, .. } | Event::DiskDone { machine, .. } => machine,
             Event::MeshArrive { machine, .. } => u32::from(machine),
@@ -161,8 +179,8 @@ impl Core {
         } * SHARDS as u32;
         kernel.record(event.kind(), node, event.number(), "");
         match event {
-            Event::Turn { .. } => unreachable!("turns are not for the core alone"),
-            Event::Timer { timer } => kernel.fire(timer),
+            Event::Turn { .. } | Event::Alarm { .. } => unreachable!("not for the core alone"),
+            Event::Timer { timer } => kernel.fire(timer, &self.machines),
             Event::DiskEffect { machine, operation } => {
                 self.machines[machine as usize].disk.take_effect(operation, kernel);
             }
@@ -192,14 +210,36 @@ impl Core {
     fn begin_turn(&mut self, key: Key) -> Option<(Rc<ShardLocal>, usize, &'static str)> {
         let shard = self.shards.get_mut(key)?;
         shard.turn_pending = false;
-        let index = pick(self.policy, shard, &mut self.kernel)?;
+        if shard.paused || shard.deferring && self.lets_pass(key) {
+            return None;
+        }
+        let shard = self.shards.get_mut(key)?;
+        let index = self.scheduler.pick(shard, &mut self.kernel)?;
         let number = shard.local.executor.ready_task(index).map_or(u64::MAX, |task| task.0);
-        shard.local.about_to_run(number);
-        let name = shard.local.tasks.borrow().get(&number).copied().unwrap_or("(cancelled)");
+        let name = shard.local.about_to_run(number, self.kernel.now);
         self.kernel.record(EventKind::Poll, shard.node, number, name);
         self.polling = Some(key);
         self.polls_alone += 1;
         Some((Rc::clone(&shard.local), index, name))
+    }
+
+    /// Whether a core that the policy starves lets its turn pass, to ask for another one soon.
+    fn lets_pass(&mut self, key: Key) -> bool {
+        let has_work = |shard: &ShardSlot| {
+            !shard.deferring && !shard.paused && shard.local.executor.ready() > 0
+        };
+        let others_busy = self.shards.iter().any(|(_, shard)| has_work(shard));
+        let Some(shard) = self.shards.get_mut(key) else { return false };
+        let passes = defers(shard, others_busy);
+        if passes {
+            shard.busy_until = self.kernel.now + DEFERRAL_NANOS;
+        }
+        passes
+    }
+
+    /// An alarm has gone off, which is progress.
+    pub(crate) fn alarm_rings(&mut self) {
+        self.polls_alone = 0;
     }
 
     /// The core of a shard was used for one poll.
@@ -213,6 +253,10 @@ impl Core {
             kernel.fault(crate::FaultKind::Stall, shard.node, "core taken away");
         }
         shard.busy_until = kernel.now + cost;
+        if self.kernel.faults.machine.pause > 0 {
+            let (machine, node) = (shard.machine, shard.node);
+            self.draw_pause(machine, node);
+        }
     }
 
     /// A failure of this kind, now.
@@ -221,18 +265,22 @@ impl Core {
         let trace = self.kernel.trace.text(REPORTED_LINES, |machine| {
             machines.get(machine as usize).map_or("?", |machine| &machine.name).to_owned()
         });
-        let failure = Failure { seed: self.seed, time: self.kernel.elapsed(), kind, trace };
+        let (time, policy) = (self.kernel.elapsed(), self.scheduler.policy);
+        let failure = Failure { seed: self.seed, time, kind, policy, trace: trace.into() };
         self.failure.get_or_insert(failure).clone()
     }
 
-    /// Everyone who waits: machine, shard and task.
+    /// Everyone who waits: machine, shard and task, for what and since when.
     fn waiting(&self) -> Vec<String> {
         let mut waiting = Vec::new();
         for (_, shard) in self.shards.iter() {
             let machine = &self.machines[shard.machine as usize].name;
             let index = shard.node % SHARDS as u32;
+            let paused = if shard.paused { "; the machine is paused" } else { "" };
             for (number, task) in shard.local.tasks.borrow().iter() {
-                waiting.push(format!("{machine}/{index} \"{task}\" (task {number})"));
+                let (name, what) = (task.name, task.describe());
+                waiting
+                    .push(format!("{machine}/{index} \"{name}\" (task {number}) {what}{paused}"));
             }
         }
         waiting
@@ -248,15 +296,26 @@ impl Core {
         polls
             .into_iter()
             .map(|((machine, shard, task), count)| {
-                format!("{}/{shard} \"{task}\": {count} polls", name(machine))
+                let wait = self.last_wait(node_of(machine, shard as usize), task);
+                format!("{}/{shard} \"{task}\": {count} polls{wait}", name(machine))
             })
             .collect()
+    }
+
+    /// What the first task of a shard with this name last waited for.
+    fn last_wait(&self, node: u32, name: &str) -> String {
+        let shard = self.shards.iter().find(|(_, shard)| shard.node == node);
+        let wait = shard.and_then(|(_, shard)| {
+            let tasks = shard.local.tasks.borrow();
+            tasks.values().find(|task| task.name == name).map(|task| task.last_wait())
+        });
+        wait.map_or_else(String::new, |wait| format!(", last waiting for {wait}"))
     }
 }
 
 impl Shared {
     /// Lets the next thing happen, if it is due until `limit`.
-    pub(crate) fn step(&self, limit: u64) -> Result<Step, Failure> {
+    pub(crate) fn step(self: &Rc<Self>, limit: u64) -> Result<Step, Failure> {
         let event = {
             let mut core = self.core.borrow_mut();
             if let Some(failure) = &core.failure {
@@ -268,10 +327,10 @@ impl Shared {
                 Err(step) => return Ok(step),
             }
         };
-        if let Event::Turn { shard } = event {
-            self.turn(shard)?;
-        } else {
-            self.with(|core| core.happen(event));
+        match event {
+            Event::Turn { shard } => self.turn(shard)?,
+            Event::Alarm { machine, alarm, .. } => self.alarm(machine, alarm),
+            event => self.with(|core| core.happen(event)),
         }
         Ok(Step::Ran)
     }
@@ -283,17 +342,7 @@ impl Shared {
         };
         let outcome = catch_unwind(AssertUnwindSafe(|| local.executor.run(index)));
         if let Err(panic) = outcome {
-            let mut core = self.core.borrow_mut();
-            core.polling = None;
-            let (machine, shard) = core
-                .shards
-                .get(key)
-                .map_or((0, 0), |shard| (shard.machine, shard.node as usize % SHARDS));
-            let node = node_of(machine, shard);
-            let machine = core.machines[machine as usize].name.clone();
-            let message = panic_message(&*panic);
-            core.kernel.chronicle(|keeper| keeper.task_panicked(node, name, &message));
-            return Err(core.fail(FailureKind::Panic { machine, shard, task: name, message }));
+            return self.panicked(key, name, panic_message(&*panic));
         }
         let livelock = {
             let mut core = self.core.borrow_mut();
@@ -306,6 +355,29 @@ impl Shared {
         if livelock {
             return Err(self.livelock());
         }
+        Ok(())
+    }
+
+    /// A task has panicked: the world fails, or the process ends.
+    fn panicked(&self, key: Key, task: &'static str, message: String) -> Result<(), Failure> {
+        let mut core = self.core.borrow_mut();
+        core.polling = None;
+        let node = core.shards.get(key).map(|shard| shard.node);
+        let (machine, shard) =
+            node.map_or((0, 0), |node| (node / SHARDS as u32, node as usize % SHARDS));
+        core.kernel.chronicle(|keeper| {
+            keeper.task_panicked(node.unwrap_or_default(), task, &message);
+        });
+        if !core.panics_crash {
+            let machine = core.machines[machine as usize].name.clone();
+            return Err(core.fail(FailureKind::Panic { machine, shard, task, message }));
+        }
+        drop(core);
+        if node.is_some() {
+            let exit = Exit::Panic(format!("task \"{task}\" of shard {shard}: {message}"));
+            self.crash(MachineId(machine), Crash::Process, exit);
+        }
+        self.settle_ended();
         Ok(())
     }
 

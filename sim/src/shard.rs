@@ -20,18 +20,21 @@ use woodchuck_io::executor::Executor;
 
 use crate::machine::Process;
 use crate::run::{Core, Shared};
+use crate::wait::TaskState;
 
 /// What belongs to one shard of one process and needs no other part of the world.
 pub(crate) struct ShardLocal {
     pub(crate) executor: Executor,
     /// False once the process died. Nothing it asks for then has any effect.
     pub(crate) alive: Cell<bool>,
-    /// Names of the tasks that have not finished, by their number.
-    pub(crate) tasks: RefCell<BTreeMap<u64, &'static str>>,
+    /// The tasks that have not finished, by their number.
+    pub(crate) tasks: RefCell<BTreeMap<u64, Rc<TaskState>>>,
     /// The number the executor gives to the next task: it counts as this does.
     next_task: Cell<u64>,
     /// The task that is being polled, or was last.
     pub(crate) current: Cell<u64>,
+    /// What is known of that task.
+    pub(crate) polled: RefCell<Option<Rc<TaskState>>>,
     /// Tasks that yielded. The scheduler runs them only once they are first in line, so that all
     /// that were ready before ran before, whatever the policy.
     pub(crate) yielded: RefCell<BTreeSet<u64>>,
@@ -48,6 +51,7 @@ impl ShardLocal {
             tasks: RefCell::default(),
             next_task: Cell::new(0),
             current: Cell::new(0),
+            polled: RefCell::default(),
             yielded: RefCell::default(),
             streams: RefCell::default(),
         }
@@ -61,7 +65,7 @@ impl ShardLocal {
     {
         let number = self.next_task.get();
         self.next_task.set(number + 1);
-        self.tasks.borrow_mut().insert(number, name);
+        self.tasks.borrow_mut().insert(number, Rc::new(TaskState::new(name)));
         let named = Named { local: Rc::clone(self), number };
         // `map` keeps the name exactly as long as the future, without moving the future twice.
         self.executor.spawn(future.map(move |output| {
@@ -70,10 +74,17 @@ impl ShardLocal {
         }))
     }
 
-    /// A task is about to be polled.
-    pub(crate) fn about_to_run(&self, task: u64) {
+    /// A task is about to be polled, at world time `now`. Returns its name.
+    pub(crate) fn about_to_run(&self, task: u64, now: u64) -> &'static str {
         self.current.set(task);
         self.yielded.borrow_mut().remove(&task);
+        let state = self.tasks.borrow().get(&task).cloned();
+        let name = state.as_ref().map_or("(cancelled)", |state| {
+            state.begin_poll(now);
+            state.name
+        });
+        *self.polled.borrow_mut() = state;
+        name
     }
 
     /// Drops all tasks.
@@ -116,6 +127,7 @@ impl Future for Yield {
         }
         self.yielded = true;
         self.local.yielded.borrow_mut().insert(self.local.current.get());
+        self.local.note_wait("its next turn", None);
         context.waker().wake_by_ref();
         Poll::Pending
     }

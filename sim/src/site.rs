@@ -115,6 +115,52 @@ sites! {
     DiskSlowness = "disk-slowness", Fault;
     /// Whether a disk operation fails.
     DiskError = "disk-error", Fault;
+    /// Whether a disk stops completing anything for a while.
+    DiskStall = "disk-stall", Fault;
+    /// For how long a disk completes nothing.
+    DiskStallLength = "disk-stall-length", Fault;
+    /// Whether a disk becomes slow for a while.
+    DiskSlowPeriod = "disk-slow-period", Fault;
+    /// For how long a disk is slow, and by which factor.
+    DiskSlowPeriodLength = "disk-slow-period-length", Fault;
+    /// Which kind of disk a machine has.
+    DiskProfile = "disk-profile", Fault;
+    /// The size of a disk's sectors.
+    DiskSector = "disk-sector", Fault;
+    /// In which order a disk's file system brings names to the media.
+    DiskNameOrder = "disk-name-order", Fault;
+    /// Whether something of a disk fails from now on.
+    StickyError = "sticky-error", Fault;
+    /// What fails from now on: a block, a file or the disk.
+    StickyScope = "sticky-scope", Fault;
+    /// Whether an operation on names is refused for want of room.
+    MetadataFull = "metadata-full", Fault;
+    /// Whether blocks on media become unreadable.
+    LatentError = "latent-error", Fault;
+    /// Which blocks become unreadable.
+    LatentErrorPlace = "latent-error-place", Fault;
+    /// Whether bytes on media change by themselves.
+    BitRot = "bit-rot", Fault;
+    /// Which bytes change by themselves.
+    BitRotPlace = "bit-rot-place", Fault;
+    /// How bytes change by themselves: a bit, a burst or a sector.
+    BitRotExtent = "bit-rot-extent", Fault;
+    /// Whether a read returns what lies elsewhere on the disk.
+    MisdirectedRead = "misdirected-read", Fault;
+    /// Where a misdirected read reads.
+    MisdirectedReadPlace = "misdirected-read-place", Fault;
+    /// Whether a write lands elsewhere on the disk.
+    MisdirectedWrite = "misdirected-write", Fault;
+    /// Where a misdirected write lands.
+    MisdirectedWritePlace = "misdirected-write-place", Fault;
+    /// Whether a write is acknowledged and never done.
+    LostWrite = "lost-write", Fault;
+    /// Whether a flush is acknowledged and not done.
+    LyingFlush = "lying-flush", Fault;
+    /// Whether a disk begins to lie about all flushes.
+    LyingPeriod = "lying-period", Fault;
+    /// For how long a disk lies about all flushes.
+    LyingPeriodLength = "lying-period-length", Fault;
     /// What a failed write or sync left of one block.
     FailedBlock = "failed-block", Fault;
     /// Whether a read returns less than it was asked for.
@@ -139,6 +185,8 @@ sites! {
     CrashInFlight = "crash-in-flight", Fault;
     /// How many of the latest unsynced names a crash loses.
     CrashNames = "crash-names", Fault;
+    /// Which of the unsynced names a crash loses, on a disk that keeps no order among them.
+    CrashNameSet = "crash-name-set", Fault;
     /// How many of the latest unsynced length changes a crash loses.
     CrashLength = "crash-length", Fault;
     /// How long a packet travels.
@@ -169,6 +217,42 @@ sites! {
     NetTimeout = "net-timeout", Timing;
     /// How long a parcel travels between shards.
     MeshLatency = "mesh-latency", Timing;
+    /// The priority of a task, once for each stretch of a run.
+    TaskPriority = "task-priority", Schedule;
+    /// After how many steps of a stretch the running task falls behind all others.
+    ChangePoint = "change-point", Schedule;
+    /// Which core of a process is starved by the policy, once for each process.
+    StarvedCore = "starved-core", Schedule;
+    /// Whether wall time jumps before it is read.
+    WallJump = "wall-jump", Fault;
+    /// How far wall time jumps.
+    WallJumpLength = "wall-jump-length", Fault;
+    /// Whether wall time jumps backwards.
+    WallJumpBack = "wall-jump-back", Fault;
+    /// Whether wall time stands still from a reading on.
+    WallFreeze = "wall-freeze", Fault;
+    /// For how long wall time stands still.
+    WallFreezeLength = "wall-freeze-length", Fault;
+    /// Whether wall time stays late after it stood still.
+    WallFreezeLate = "wall-freeze-late", Fault;
+    /// Whether the next second of wall time comes twice.
+    WallLeap = "wall-leap", Fault;
+    /// How much faster or slower than it should monotonic time runs, once for each boot.
+    MonotonicDrift = "monotonic-drift", Fault;
+    /// Whether monotonic time runs slow, once for each boot.
+    MonotonicSlow = "monotonic-slow", Fault;
+    /// How slow slow monotonic time runs.
+    MonotonicSlowness = "monotonic-slowness", Fault;
+    /// Whether a machine is paused after a poll.
+    Pause = "pause", Fault;
+    /// For how long a machine is paused.
+    PauseLength = "pause-length", Fault;
+    /// Which clocks of a paused machine stand still.
+    PauseClocks = "pause-clocks", Fault;
+    /// How long a machine that is being rebooted is off.
+    BootDelay = "boot-delay", Timing;
+    /// How much later than it has to be a supervised process is started again.
+    RestartDelay = "restart-delay", Timing;
 }
 
 impl Site {

@@ -1,25 +1,20 @@
 //! The world as a test sees it.
 
-use std::future::Future;
 use std::net::IpAddr;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::{Rc, Weak};
 use std::time::Duration;
 
-use woodchuck_io::Program;
-
 use crate::choice::Chooser;
-use crate::disk::{Crash, DiskInspector};
-use crate::env::SimEnv;
-use crate::event::EventKind;
+use crate::disk::DiskInspector;
 use crate::failure::Failure;
 use crate::faults::Faults;
-use crate::kernel::{Kernel, node_of};
+use crate::kernel::Kernel;
 use crate::limits::{IDLE_WITHIN, LIVELOCK_POLLS, MACHINES};
-use crate::machine::{Machine, MachineId, Main};
+use crate::machine::{Machine, MachineId};
 use crate::run::{Core, Shared, Step};
-use crate::schedule::Policy;
+use crate::schedule::{Policy, Scheduler};
 use crate::site::Site;
 use crate::statistics::Statistics;
 use crate::tape::Tape;
@@ -44,6 +39,8 @@ pub struct WorldOptions {
     pub trace_window: Option<Range<u64>>,
     /// Whether what happens is told for [`World::chronicle`]. It changes nothing of the run.
     pub chronicle: bool,
+    /// Whether a task that panics ends its process, as a crash does, instead of failing the world.
+    pub panics_crash: bool,
 }
 
 impl WorldOptions {
@@ -59,6 +56,7 @@ impl WorldOptions {
             livelock_polls: LIVELOCK_POLLS,
             trace_window: None,
             chronicle: false,
+            panics_crash: false,
         }
     }
 }
@@ -136,13 +134,14 @@ impl World {
     #[must_use]
     pub fn with_options(options: WorldOptions) -> Self {
         let WorldOptions { seed, faults, policy, tape, record, .. } = options;
-        let WorldOptions { livelock_polls, trace_window, chronicle, .. } = options;
+        let WorldOptions { livelock_polls, trace_window, chronicle, panics_crash, .. } = options;
         let seed = tape.as_ref().map_or(seed, Tape::seed);
         let mut kernel = Kernel::new(seed, faults, Chooser::new(seed, tape.as_ref(), record));
         kernel.trace.keep(trace_window);
         kernel.keeper = chronicle.then(Box::default);
         let drawn = Policy::numbered(kernel.choose(Site::Policy, 0, Policy::COUNT));
-        let core = Core::new(seed, kernel, policy.unwrap_or(drawn), livelock_polls);
+        let scheduler = Scheduler::new(policy.unwrap_or(drawn));
+        let core = Core::new(seed, kernel, scheduler, livelock_polls, panics_crash);
         let shared =
             Shared { seed, core: core.into(), ended: Vec::new().into(), doomed: Vec::new().into() };
         Self { owner: Rc::new(Owner { shared: Rc::new(shared) }) }
@@ -174,78 +173,6 @@ impl World {
         crate::net::address_of(machine.0)
     }
 
-    /// Starts a process. `main` is called once for each shard, as a task named "main"; when all of
-    /// them have returned, the process has exited. A machine that is off is switched on.
-    ///
-    /// # Panics
-    /// If the machine runs a process already.
-    pub fn start<M, F>(&self, machine: MachineId, shards: usize, main: M)
-    where
-        M: Fn(SimEnv) -> F + 'static,
-        F: Future<Output = ()> + 'static,
-    {
-        let main: Main = Rc::new(move |env| Box::pin(main(env)));
-        self.shared().start(machine, shards, &main);
-    }
-
-    /// Starts a process that runs `program`. `on_exit` is told what each shard returned.
-    ///
-    /// # Panics
-    /// If the machine runs a process already.
-    pub fn start_program<P: Program>(
-        &self,
-        machine: MachineId,
-        shards: usize,
-        program: P,
-        on_exit: impl Fn(usize, P::Output) + 'static,
-    ) {
-        let on_exit = Rc::new(on_exit);
-        self.start(machine, shards, move |env| {
-            let (program, on_exit) = (program.clone(), Rc::clone(&on_exit));
-            async move {
-                let shard = woodchuck_io::Mesh::shard(woodchuck_io::Env::mesh(&env));
-                on_exit(shard, program.run(env).await);
-            }
-        });
-    }
-
-    /// Asks the machine's process to stop: its [`stopping`](woodchuck_io::Env::stopping)
-    /// completes.
-    pub fn stop(&self, machine: MachineId) {
-        let stop = self.shared().with(|core| {
-            core.kernel.record(EventKind::Control, node_of(machine.0, 0), 0, "stop");
-            let process = core.machines[machine.0 as usize].process.as_ref();
-            process.map(|process| Rc::clone(&process.stop))
-        });
-        if let Some(stop) = stop {
-            stop.asked.set(true);
-            stop.signal.notify(usize::MAX);
-        }
-    }
-
-    /// Kills the machine's process, if it runs one: it is erased. Disk operations in flight happen
-    /// or do not, block by block; all that completed stays.
-    pub fn kill(&self, machine: MachineId) {
-        self.shared().crash(machine, Crash::Process);
-    }
-
-    /// Crashes the machine's operating system. The process is erased, unsynced blocks, names and
-    /// lengths may be lost, and the machine is off until [`start`](Self::start).
-    pub fn crash_os(&self, machine: MachineId) {
-        self.shared().crash(machine, Crash::OperatingSystem);
-    }
-
-    /// Cuts the machine's power: as [`crash_os`](Self::crash_os), but sector by sector and torn.
-    pub fn power_cut(&self, machine: MachineId) {
-        self.shared().crash(machine, Crash::Power);
-    }
-
-    /// Whether the machine runs a process.
-    #[must_use]
-    pub fn is_running(&self, machine: MachineId) -> bool {
-        self.shared().with(|core| core.machines[machine.0 as usize].process.is_some())
-    }
-
     /// Holds back all packets from one machine to another until [`heal`](Self::heal): nothing is
     /// lost, as a transport that retransmits makes of a broken link.
     pub fn block(&self, from: MachineId, to: MachineId) {
@@ -261,11 +188,6 @@ impl World {
             core.network.heal(from.0, to.0, &mut core.kernel);
             core.kernel.tell_link(from.0, to.0, true);
         });
-    }
-
-    /// Moves the machine's wall clock by so many milliseconds.
-    pub fn jump_wall(&self, machine: MachineId, milliseconds: i64) {
-        self.shared().with(|core| core.machines[machine.0 as usize].clock.jump(milliseconds));
     }
 
     /// Takes a port of a machine, as a process that is not simulated would: listening on it fails
@@ -408,12 +330,6 @@ impl World {
         self.shared().with(|core| core.kernel.trace.recorded())
     }
 
-    /// How ready tasks are picked.
-    #[must_use]
-    pub fn policy(&self) -> Policy {
-        self.shared().with(|core| core.policy)
-    }
-
     /// How often what goes wrong.
     #[must_use]
     pub fn faults(&self) -> Faults {
@@ -442,6 +358,12 @@ impl World {
     /// several who choose at one site apart.
     pub fn choose(&self, site: Site, node: u32, range: u64) -> u64 {
         self.shared().with(|core| core.kernel.choose(site, node, range))
+    }
+
+    /// By which policy tasks are picked.
+    #[must_use]
+    pub fn policy(&self) -> Policy {
+        self.shared().with(|core| core.scheduler.policy)
     }
 
     /// A hash over all that has happened. Equal in two runs of one seed.

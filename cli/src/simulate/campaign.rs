@@ -182,3 +182,88 @@ pub(super) fn judge_run(run: &Run) -> Exit {
         Verdict::Failed(_) => Exit::Violated,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use woodchuck_sim::scenario::{RunOptions, Scenario, Stage};
+
+    use super::*;
+
+    /// Plays worlds of a scenario that is set so, and judges them.
+    fn played(
+        worlds: u64,
+        set: impl Fn(&mut Stage) + Send + Sync + 'static,
+    ) -> (Campaign, Played, Idle, Exit) {
+        let campaign = Campaign::new(Scenario::new("test", "A test.", set), 0..worlds);
+        let played =
+            Played { tally: campaign.run(|_| ()), real: Duration::ZERO, interrupted: false };
+        let idle = Idle::of(&campaign, &played.tally);
+        let exit = judge(&played, &idle);
+        (campaign, played, idle, exit)
+    }
+
+    fn judged(set: impl Fn(&mut Stage) + Send + Sync + 'static) -> Exit {
+        played(2, set).3
+    }
+
+    #[test]
+    fn each_outcome_has_its_exit_code() {
+        assert_eq!(judged(|_| ()), Exit::Done);
+        assert_eq!(judged(|stage| stage.observer().violated("holds", "no")), Exit::Violated);
+        assert_eq!(judged(|stage| stage.observer().inconclusive("who knows")), Exit::Inconclusive);
+        let differs = |stage: &mut Stage| stage.observer().violated("deterministic", "no");
+        assert_eq!(judged(differs), Exit::Nondeterministic);
+        let (_, mut played, idle, _) = played(1, |stage| stage.observer().violated("holds", "no"));
+        played.interrupted = true;
+        assert_eq!(judge(&played, &idle), Exit::Interrupted);
+    }
+
+    #[test]
+    fn what_never_happens_in_many_worlds_is_a_bug_of_the_harness() {
+        let set = |stage: &mut Stage| stage.sometimes("never");
+        let (_, _, idle, exit) = played(WORLDS_FOR_ALL_FAULTS - 1, set);
+        assert!(idle.is_empty() && exit == Exit::Done, "too few worlds to say");
+        let (campaign, played, idle, exit) = played(WORLDS_FOR_ALL_FAULTS, set);
+        assert_eq!((idle.marks.as_slice(), exit), (&["never"][..], Exit::HarnessBug));
+        assert!(idle.faults.contains(&FaultKind::PowerCut));
+        let told = tell::campaign(&played, &idle, exit);
+        assert!(told.contains("FAILED these marks were never hit: never\n"), "{told}");
+        assert!(told.contains("power-cut"), "{told}");
+        let to_order = Campaign { knobs: vec![("net.reset".to_owned(), 0)], ..campaign };
+        assert!(Idle::of(&to_order, &played.tally).is_empty(), "it was asked for");
+    }
+
+    #[test]
+    fn the_last_line_counts_worlds() {
+        let (_, played, idle, exit) = played(7, |stage| stage.observer().count("strikes", 1));
+        let told = tell::campaign(&played, &idle, exit);
+        let last = told.lines().last().unwrap_or_default();
+        assert!(last.starts_with("worlds: 7 passed, 0 failed; strikes 7, events "), "{told}");
+        assert!(told.starts_with("ok 7 worlds · "), "{told}");
+    }
+
+    #[test]
+    fn a_failure_is_told_with_what_to_type() {
+        let set = |stage: &mut Stage| {
+            stage.observer().violated_on("bed", "wakes up", "it still sleeps\nat 9");
+        };
+        let (campaign, played, idle, exit) = played(1, set);
+        let run = &played.tally.failures[0];
+        let options =
+            RunOptions { knobs: vec![("disk.slow".to_owned(), 7)], ..campaign.options(0) };
+        let told = tell::failure(run, &options, Some(std::path::Path::new("a/test-0.tape")));
+        let expected = "FAILED wakes up  seed 0  t=0.000000s  step 0  machine bed\n  \
+                        it still sleeps\n  at 9\n  \
+                        reproduce : woodchuck sim replay test 0 --set disk.slow=7\n  \
+                        shrink    : woodchuck sim shrink test 0 --set disk.slow=7\n  \
+                        report    : woodchuck sim report test 0 --set disk.slow=7\n  \
+                        saved     : a/test-0.tape (check this file in)\n";
+        assert_eq!(told, expected);
+        let json = json::campaign(&campaign, &played, &idle, &[None], exit);
+        assert_eq!((&json["failed"], &json["exit"]), (&1.into(), &10.into()));
+        let failure = &json["failures"][0];
+        assert_eq!(failure["violation"]["property"], "wakes up");
+        assert_eq!(failure["reproduce"], "woodchuck sim replay test 0");
+        assert!(failure["saved"].is_null());
+    }
+}

@@ -4,24 +4,31 @@
 //! |---|---|---|---|
 //! | write in flight | each block old or new | each block old or new | each sector old, new or torn |
 //! | dirty block | stays | old or new | each sector old, new or torn |
+//! | dirty block, lied about | stays | stays | each sector old, new or torn |
 //! | orphaned block | stays | old | old |
-//! | names not synced | stay | a prefix of the changes is kept | the same |
+//! | names not synced | stay | some of the changes are kept, see [`NameOrder`] | the same |
 //! | lengths not synced | stay | a prefix of the changes is kept | the same |
+//! | names and lengths, lied about | stay | stay | as if not synced |
 //!
-//! A **torn** sector holds the beginning of the new bytes and the rest of the old, or garbage. Each
-//! crash has a mood, from losing nothing to losing all, because the extremes find bugs that an even
-//! mix seldom shows. Overlapping writes in flight fall in the order of their submission.
+//! A **torn** sector holds the beginning of the new bytes and the rest of the old, or garbage, or
+//! its block cannot be read at all. Each crash has a mood, from losing nothing to losing all,
+//! because the extremes find bugs that an even mix seldom shows. Overlapping writes in flight fall
+//! in the order of their submission.
+//!
+//! To a disk with power-loss protection a power cut is what a crash of the operating system is: its
+//! cache is as good as media, and what was still above it in the system's memory is lost whole. Of
+//! a write in flight it keeps any sectors, each old or new and none torn.
 
 use woodchuck_io::Durability;
 use woodchuck_io::limits::BLOCK_BYTES;
 
 use super::file::{Reach, bytes_of};
 use super::namespace::{Inode, InodeNumber};
+use super::profile::NameOrder;
 use super::{DiskState, Request};
 use crate::choice::scramble;
 use crate::fault_kind::FaultKind;
 use crate::kernel::Kernel;
-use crate::limits::SECTOR_BYTES;
 use crate::site::Site;
 use crate::slab::Key;
 
@@ -51,14 +58,20 @@ enum Mood {
 
 /// What decides the fate of one block.
 struct Fate {
-    crash: Crash,
+    /// Whether the disk's own cache is lost.
+    cache_lost: bool,
     mood: Mood,
+    /// Whether a write in flight is cut between its sectors.
+    flight_torn: bool,
     torn: bool,
+    unreadable: bool,
+    sector: usize,
     node: u32,
 }
 
 impl Fate {
-    fn draw(crash: Crash, node: u32, kernel: &mut Kernel) -> Self {
+    fn draw(crash: Crash, disk: &mut DiskState, kernel: &mut Kernel) -> Self {
+        let node = disk.node();
         let mood = match kernel.choose(Site::CrashMood, node, 6) {
             0 => Mood::Kept,
             1 => Mood::Lost,
@@ -66,16 +79,22 @@ impl Fate {
             3 => Mood::Mixed(15),
             _ => Mood::Mixed(8),
         };
+        let power = crash == Crash::Power;
+        let cache_lost = power && !disk.profile.power_loss_protection;
         Self {
-            crash,
+            cache_lost,
             mood,
-            torn: crash == Crash::Power && kernel.faults.disk.torn_sectors > 0,
+            flight_torn: power,
+            torn: cache_lost && kernel.faults.disk.torn_sectors > 0,
+            unreadable: cache_lost && kernel.faults.disk.unreadable_blocks > 0,
+            sector: if power { disk.sector_bytes(node, kernel) } else { BLOCK_BYTES },
             node,
         }
     }
 
-    /// What is left where `old` was on media and `new` was to be.
-    fn settle(&self, old: &[u8], new: &[u8], kernel: &mut Kernel) -> Settled {
+    /// What is left where `old` was on media and `new` was to be. `parts` says whether it may be
+    /// some sectors of each.
+    fn settle(&self, old: &[u8], new: &[u8], parts: bool, kernel: &mut Kernel) -> Settled {
         let lost_in_sixteen = match self.mood {
             Mood::Kept => return Settled::New,
             Mood::Lost => 16,
@@ -85,15 +104,18 @@ impl Fate {
             return Settled::Old;
         }
         let drawn = kernel.choose(Site::CrashBlock, self.node, 1 << 32);
-        let whole = scramble(drawn) & 1 == 0 || self.crash != Crash::Power;
+        let whole = scramble(drawn) & 1 == 0 || !parts;
         if drawn == 0 || whole {
             let lost = drawn != 0 && scramble(drawn ^ 0xB10C) % 16 < lost_in_sixteen;
             return if lost { Settled::Old } else { Settled::New };
         }
+        if self.unreadable && scramble(drawn ^ 0xBAD).is_multiple_of(16) {
+            return Settled::Unreadable;
+        }
         let mut mixed = old.to_vec();
-        for sector in (0..BLOCK_BYTES).step_by(SECTOR_BYTES) {
+        for sector in (0..BLOCK_BYTES).step_by(self.sector) {
             let bits = scramble(drawn << 16 | sector as u64);
-            let place = sector..sector + SECTOR_BYTES;
+            let place = sector..sector + self.sector;
             let (old, new) = (&old[place.clone()], &new[place.clone()]);
             self.settle_sector(&mut mixed[place], old, new, bits, lost_in_sixteen, kernel);
         }
@@ -113,7 +135,7 @@ impl Fate {
         let changed = old != new;
         let kind = if self.torn && bits >> 8 & 0xF == 0 {
             if bits >> 12 & 1 == 0 {
-                let kept = (bits >> 16) as usize % SECTOR_BYTES;
+                let kept = (bits >> 16) as usize % self.sector;
                 sector[..kept].copy_from_slice(&new[..kept]);
                 FaultKind::ShornSector
             } else {
@@ -123,7 +145,7 @@ impl Fate {
                 FaultKind::GarbageSector
             }
         } else if bits % 16 < lost_in_sixteen {
-            FaultKind::LostSector
+            if self.sector == BLOCK_BYTES { FaultKind::LostBlock } else { FaultKind::LostSector }
         } else {
             sector.copy_from_slice(new);
             return;
@@ -139,12 +161,14 @@ enum Settled {
     Old,
     New,
     Mixed(Vec<u8>),
+    /// Neither, and nobody can tell.
+    Unreadable,
 }
 
 impl DiskState {
     /// Loses what a crash may lose. Nothing is in flight afterwards.
     pub(crate) fn crash(&mut self, crash: Crash, kernel: &mut Kernel) {
-        let fate = Fate::draw(crash, self.node(), kernel);
+        let fate = Fate::draw(crash, self, kernel);
         let flying = self.end_flight();
         let mut writes = Vec::new();
         for (request, asked) in flying {
@@ -164,6 +188,7 @@ impl DiskState {
             for (inode, buffer, offset, durability) in writes {
                 self.write_some_blocks(&fate, inode, &buffer, offset, durability, kernel);
             }
+            self.rest(false);
             self.release_all();
             return;
         }
@@ -177,6 +202,7 @@ impl DiskState {
                 self.write_some_sectors(&fate, inode, &buffer, offset, kernel);
             }
         }
+        self.rest(crash == Crash::Power);
         self.release_all();
         self.recount();
     }
@@ -211,12 +237,12 @@ impl DiskState {
         };
         for (index, block) in (offset / BLOCK..).zip(bytes.chunks_exact(BLOCK_BYTES)) {
             let old = self.names.file(inode).visible(index);
-            match fate.settle(old, block, kernel) {
+            match fate.settle(old, block, false, kernel) {
                 Settled::New => {
                     self.write_block(inode, index, block, reach, fate.node, kernel);
                     kernel.statistics.faults[FaultKind::UnacknowledgedWrite as usize] += 1;
                 }
-                Settled::Old | Settled::Mixed(_) => {
+                Settled::Old | Settled::Mixed(_) | Settled::Unreadable => {
                     kernel.statistics.faults[FaultKind::InFlightLost as usize] += 1;
                 }
             }
@@ -234,28 +260,61 @@ impl DiskState {
     ) {
         for (index, block) in (offset / BLOCK..).zip(bytes.chunks_exact(BLOCK_BYTES)) {
             let old = self.names.file(inode).visible(index);
-            let mixed;
-            let (bytes, kind) = match fate.settle(old, block, kernel) {
-                Settled::Old => {
-                    kernel.statistics.faults[FaultKind::InFlightLost as usize] += 1;
-                    continue;
-                }
-                Settled::New => (block, FaultKind::UnacknowledgedWrite),
-                Settled::Mixed(bytes) => {
-                    mixed = bytes;
-                    (&mixed[..], FaultKind::UnacknowledgedWrite)
-                }
+            let settled = fate.settle(old, block, fate.flight_torn, kernel);
+            let kind = match settled {
+                Settled::Old => FaultKind::InFlightLost,
+                Settled::Unreadable => FaultKind::UnreadableBlock,
+                Settled::New | Settled::Mixed(_) => FaultKind::UnacknowledgedWrite,
             };
             kernel.statistics.faults[kind as usize] += 1;
-            self.write_block(inode, index, bytes, Reach::Media, fate.node, kernel);
+            match settled {
+                Settled::Old => {}
+                Settled::New => {
+                    self.write_block(inode, index, block, Reach::Media, fate.node, kernel);
+                }
+                Settled::Mixed(bytes) => {
+                    self.write_block(inode, index, &bytes, Reach::Media, fate.node, kernel);
+                }
+                Settled::Unreadable => {
+                    self.write_block(inode, index, block, Reach::Media, fate.node, kernel);
+                    self.names.file_mut(inode).broken.insert(index);
+                }
+            }
         }
     }
 
+    /// Decides which names that were not synced are on media.
     fn lose_names(&mut self, fate: &Fate, kernel: &mut Kernel) {
         let uncommitted = self.names.uncommitted();
-        let lost = kernel.choose(Site::CrashNames, fate.node, uncommitted as u64 + 1) as usize;
-        kernel.statistics.faults[FaultKind::LostName as usize] += lost as u64;
-        self.names.crash(uncommitted - lost);
+        let mut kept = vec![true; uncommitted];
+        let order =
+            if uncommitted > 1 { self.name_order(fate.node, kernel) } else { NameOrder::Prefix };
+        match order {
+            NameOrder::Prefix => {
+                let drawn = kernel.choose(Site::CrashNames, fate.node, uncommitted as u64 + 1);
+                kept[uncommitted - drawn as usize..].fill(false);
+            }
+            NameOrder::Any => {
+                let drawn = kernel.choose(Site::CrashNameSet, fate.node, 1 << 32);
+                for (index, kept) in kept.iter_mut().enumerate() {
+                    *kept = drawn == 0 || scramble(drawn << 24 ^ index as u64) & 1 == 0;
+                }
+            }
+        }
+        let lied = self.names.lied();
+        if !fate.cache_lost
+            && let Some(last) = lied.iter().rposition(|&lied| lied)
+        {
+            // All that these build on was said to be on media with them.
+            let saved = |index: usize| order == NameOrder::Prefix || lied[index];
+            (0..=last).filter(|&index| saved(index)).for_each(|index| kept[index] = true);
+        }
+        self.names.respect_order(&mut kept);
+        for (_, lied) in kept.iter().zip(lied).filter(|(kept, _)| !**kept) {
+            let kind = if lied { FaultKind::LyingFlush } else { FaultKind::LostName };
+            kernel.statistics.faults[kind as usize] += 1;
+        }
+        self.names.crash(&kept);
     }
 
     /// Decides what the media holds of a file.
@@ -267,29 +326,60 @@ impl DiskState {
         } else {
             kernel.choose(Site::CrashLength, fate.node, pending as u64 + 1) as usize
         };
-        let kept = pending - lost;
+        let mut kept = pending - lost;
+        if !fate.cache_lost {
+            kept = kept.max(file.lied_lengths);
+        }
         let length = if kept == 0 { file.durable_length } else { file.pending_lengths[kept - 1] };
         if length != file.length {
-            kernel.statistics.faults[FaultKind::LostLength as usize] += 1;
+            let lie = kept < file.lied_lengths;
+            let kind = if lie { FaultKind::LyingFlush } else { FaultKind::LostLength };
+            kernel.statistics.faults[kind as usize] += 1;
         }
         for index in std::mem::take(&mut file.orphaned) {
             file.revert(index);
         }
+        file.lied_lengths = 0;
+        let lied = std::mem::take(&mut file.lied);
         for index in std::mem::take(&mut file.dirty) {
             let page = file.pages.get_mut(&index).expect("a dirty block is there");
             let cut_holds = page.cut.take().is_some_and(|change| change < kept);
             let media = page.media.take().expect("a dirty block has an older version on media");
+            let said = lied.contains(&index);
+            if said && !fate.cache_lost {
+                file.broken.remove(&index);
+                continue;
+            }
             let old = if cut_holds { None } else { media };
-            match fate.settle(bytes_of(&old), bytes_of(&page.data), kernel) {
-                Settled::New => {}
+            // A cut that nothing was written over is a change of the length: no sector is torn.
+            let parts = fate.cache_lost && page.data.is_some();
+            let settled = fate.settle(bytes_of(&old), bytes_of(&page.data), parts, kernel);
+            let mut count = |kind: FaultKind| {
+                let kind = if said { FaultKind::LyingFlush } else { kind };
+                kernel.statistics.faults[kind as usize] += 1;
+            };
+            match settled {
                 Settled::Old => {
                     if bytes_of(&old) != bytes_of(&page.data) {
-                        kernel.statistics.faults[FaultKind::LostBlock as usize] += 1;
+                        count(FaultKind::LostBlock);
                     }
                     page.data = old;
+                    continue;
                 }
-                Settled::Mixed(bytes) => page.data = Some(bytes.into_boxed_slice()),
+                Settled::Unreadable => {
+                    count(FaultKind::UnreadableBlock);
+                    file.broken.insert(index);
+                    continue;
+                }
+                Settled::New => {}
+                Settled::Mixed(bytes) => {
+                    if said && bytes != bytes_of(&page.data) {
+                        count(FaultKind::LyingFlush);
+                    }
+                    page.data = Some(bytes.into_boxed_slice());
+                }
             }
+            file.broken.remove(&index);
         }
         file.pending_lengths.clear();
         file.length = length;
@@ -303,6 +393,7 @@ impl DiskState {
         {
             data[tail..].fill(0);
         }
+        file.broken.split_off(&end);
         file.reserved = file.reserved.min(end);
         file.charged = file.reserved + file.written_beyond_reserved(end);
     }

@@ -7,6 +7,10 @@
 //! same: reads see the new bytes, the media holds the old ones, and no later flush writes them.
 //! Blocks that were never written take no memory and read as zeros.
 //!
+//! A dirty block is **lied about** if the device said it was on media and it is in the device's
+//! volatile cache: a crash of the operating system leaves it alone, a power cut may lose it. A block
+//! is **broken** if what the media holds of it cannot be read; newer bytes above it can.
+//!
 //! # Lengths
 //!
 //! Changes of the length since the last sync are kept in order; a crash keeps a prefix of them. A
@@ -56,11 +60,15 @@ pub(super) struct FileData {
     pub(super) pages: BTreeMap<u64, Page>,
     pub(super) dirty: BTreeSet<u64>,
     pub(super) orphaned: BTreeSet<u64>,
+    /// Dirty blocks that the device says are on media. They are in its cache.
+    pub(super) lied: BTreeSet<u64>,
+    /// How many of the pending lengths are there too.
+    pub(super) lied_lengths: usize,
     /// Blocks at the start of the file whose space is reserved, written or not.
     pub(super) reserved: u64,
     /// Blocks of the disk this file takes.
     pub(super) charged: u64,
-    /// Blocks that cannot be read until they are written again.
+    /// Blocks that cannot be read from media until they are written there again.
     pub(super) broken: BTreeSet<u64>,
     /// Writes that were submitted and have not happened.
     pub(super) writes_in_flight: Vec<Key>,
@@ -75,6 +83,8 @@ pub(super) enum Reach {
     Cache,
     /// Visible; the media and later syncs never hear of it.
     Orphan,
+    /// Visible, and in a cache of the device that it says is media.
+    Lie,
     /// Visible and on media.
     Media,
 }
@@ -103,32 +113,39 @@ impl FileData {
         sequence: u64,
     ) {
         assert_eq!(bytes.len(), BLOCK_BYTES, "blocks are written whole");
-        self.broken.remove(&index);
         let page = self.pages.entry(index).or_default();
         page.written = sequence;
+        // What a device lied about and is about to lose sight of is written back: it may be at any
+        // time, and one cached version of a block is enough to follow.
+        let write_back = self.lied.remove(&index) && reach != Reach::Lie || write_back;
         match reach {
             Reach::Media => {
                 page.media = None;
                 page.cut = None;
                 self.dirty.remove(&index);
                 self.orphaned.remove(&index);
+                self.broken.remove(&index);
                 if let Some(data) = &mut page.data {
                     data.copy_from_slice(bytes);
                     return;
                 }
             }
-            Reach::Cache | Reach::Orphan => {
+            Reach::Cache | Reach::Orphan | Reach::Lie => {
                 if page.media.is_none() {
                     page.media = Some(page.data.take());
                 } else if write_back && self.dirty.contains(&index) {
                     page.media = Some(page.data.take());
                     page.cut = None;
+                    self.broken.remove(&index);
                 }
-                let (joined, left) = if reach == Reach::Cache {
-                    (&mut self.dirty, &mut self.orphaned)
-                } else {
+                let (joined, left) = if reach == Reach::Orphan {
                     (&mut self.orphaned, &mut self.dirty)
+                } else {
+                    (&mut self.dirty, &mut self.orphaned)
                 };
+                if reach == Reach::Lie {
+                    self.lied.insert(index);
+                }
                 joined.insert(index);
                 left.remove(&index);
             }
@@ -137,8 +154,8 @@ impl FileData {
     }
 
     /// The file is now at least `end` bytes long; durably so if its bytes are.
-    pub(super) fn extend_for_write(&mut self, end: u64, durable: bool) {
-        if durable {
+    pub(super) fn extend_for_write(&mut self, end: u64, reach: Reach) {
+        if reach == Reach::Media {
             self.durable_length = self.durable_length.max(end);
             for length in &mut self.pending_lengths {
                 *length = (*length).max(end);
@@ -146,6 +163,9 @@ impl FileData {
             self.length = self.length.max(end);
         } else if end > self.length {
             self.set_length(end);
+        }
+        if reach == Reach::Lie {
+            self.lied_lengths = self.pending_lengths.len();
         }
     }
 
@@ -180,7 +200,11 @@ impl FileData {
         let first = length.div_ceil(block);
         for (&index, page) in self.pages.range_mut(first..) {
             let data = page.data.take();
-            page.media.get_or_insert(data);
+            if self.lied.remove(&index) {
+                page.media = Some(data);
+            } else {
+                page.media.get_or_insert(data);
+            }
             page.cut = Some(change);
             self.dirty.insert(index);
             self.orphaned.remove(&index);
@@ -206,12 +230,43 @@ impl FileData {
             if page.data.is_none() {
                 self.pages.remove(&index);
             }
+            self.lied.remove(&index);
+            self.broken.remove(&index);
         }
         let count = count - left.len();
         self.dirty = left;
+        self.lied_lengths = 0;
         self.durable_length = self.length;
         self.pending_lengths.clear();
         count
+    }
+
+    /// A sync asked for at `asked` is said to have happened: what it should have flushed is in the
+    /// device's cache.
+    pub(super) fn pretend_flush(&mut self, asked: u64) {
+        let pages = &self.pages;
+        let owed = self.dirty.iter().filter(|&index| {
+            pages.get(index).is_some_and(|page| page.written <= asked || page.cut.is_some())
+        });
+        self.lied.extend(owed);
+        self.lied_lengths = self.pending_lengths.len();
+    }
+
+    /// Whether a read of these blocks comes to one that cannot be read. Newer bytes can be, even
+    /// above a broken block.
+    pub(super) fn unreadable(&self, indices: std::ops::Range<u64>) -> Option<u64> {
+        let hidden = |index| self.dirty.contains(index) || self.orphaned.contains(index);
+        self.broken.range(indices).find(|&index| !hidden(index)).copied()
+    }
+
+    /// Replaces what the media holds of a block, under everybody's feet. Whether that changed it.
+    pub(super) fn replace_on_media(&mut self, index: u64, bytes: &[u8]) -> bool {
+        let Some(page) = self.pages.get_mut(&index) else { return false };
+        let layer = page.media.as_mut().unwrap_or(&mut page.data);
+        let changed = bytes_of(layer) != bytes;
+        self.broken.remove(&index);
+        *layer = Some(Box::from(bytes));
+        changed
     }
 
     /// A block reverts to what the media holds.
@@ -234,6 +289,9 @@ impl FileData {
     /// A dirty block reaches the media.
     pub(super) fn settle(&mut self, index: u64) {
         self.dirty.remove(&index);
+        self.orphaned.remove(&index);
+        self.lied.remove(&index);
+        self.broken.remove(&index);
         if let Some(page) = self.pages.get_mut(&index) {
             page.media = None;
             page.cut = None;
@@ -258,7 +316,7 @@ mod tests {
     fn layers_differ_until_the_flush() {
         let mut file = FileData::default();
         file.write_block(3, &block(1), Reach::Cache, false, 1);
-        file.extend_for_write(4 * 4096, false);
+        file.extend_for_write(4 * 4096, Reach::Cache);
         assert_eq!((file.visible(3)[0], file.on_media(3)[0]), (1, 0));
         file.write_block(3, &block(2), Reach::Cache, true, 2);
         assert_eq!((file.visible(3)[0], file.on_media(3)[0]), (2, 1));
@@ -289,12 +347,41 @@ mod tests {
         let mut file = FileData::default();
         file.write_block(0, &block(1), Reach::Media, false, 1);
         file.write_block(1, &block(2), Reach::Media, false, 1);
-        file.extend_for_write(8192, true);
+        file.extend_for_write(8192, Reach::Media);
         file.set_length(100);
         file.set_length(8192);
         assert_eq!((file.visible(0)[99], file.visible(0)[100], file.visible(1)[0]), (1, 0, 0));
         assert_eq!((file.on_media(0)[100], file.on_media(1)[0]), (1, 2));
         file.flush(9, || true);
         assert_eq!((file.on_media(0)[99], file.on_media(0)[100], file.on_media(1)[0]), (1, 0, 0));
+    }
+
+    #[test]
+    fn a_block_that_was_lied_about_is_on_media_with_the_next_honest_flush() {
+        let mut file = FileData::default();
+        file.write_block(0, &block(1), Reach::Lie, false, 1);
+        file.extend_for_write(4096, Reach::Lie);
+        assert_eq!((file.visible(0)[0], file.on_media(0)[0], file.durable_length), (1, 0, 0));
+        assert_eq!((file.lied.len(), file.lied_lengths), (1, 1));
+        file.flush(9, || true);
+        assert_eq!((file.on_media(0)[0], file.durable_length), (1, 4096));
+        assert_eq!((file.lied.len(), file.lied_lengths), (0, 0));
+        file.write_block(0, &block(2), Reach::Lie, false, 10);
+        file.write_block(0, &block(3), Reach::Cache, false, 11);
+        assert_eq!((file.on_media(0)[0], file.lied.len()), (2, 0), "written back");
+    }
+
+    #[test]
+    fn a_broken_block_is_readable_where_newer_bytes_hide_it() {
+        let mut file = FileData::default();
+        file.write_block(0, &block(1), Reach::Media, false, 1);
+        file.broken.insert(0);
+        assert_eq!(file.unreadable(0..4), Some(0));
+        file.write_block(0, &block(2), Reach::Cache, false, 2);
+        assert_eq!(file.unreadable(0..4), None);
+        file.revert(0);
+        assert_eq!(file.unreadable(0..4), Some(0), "the media is as broken as before");
+        file.write_block(0, &block(3), Reach::Media, false, 3);
+        assert_eq!(file.unreadable(0..4), None);
     }
 }

@@ -65,6 +65,7 @@ impl Future for Operate {
             return Poll::Pending;
         }
         if let Some(request) = this.request.take() {
+            this.handle.local.note_wait(request.kind().waited_for(), None);
             let (node, waker) = (this.handle.node, context.waker().clone());
             this.submitted =
                 this.handle.disk(|disk, kernel| disk.submit(request, node, waker, kernel));
@@ -72,6 +73,9 @@ impl Future for Operate {
         }
         let Some(key) = this.submitted else { return Poll::Pending };
         let outcome = this.handle.disk(|disk, _| disk.take_outcome(key, context.waker())).flatten();
+        if outcome.is_none() {
+            this.handle.local.note_wait("the disk", None);
+        }
         outcome.map_or(Poll::Pending, |outcome| {
             this.submitted = None;
             Poll::Ready(outcome)

@@ -9,9 +9,11 @@ use std::rc::Rc;
 
 use woodchuck_io::limits::BLOCK_BYTES;
 
+use super::errors::AskedError;
 use super::file::{FileData, bytes_of};
 use super::namespace::{Inode, InodeNumber, ROOT};
-use super::{AskedError, DiskOperation, DiskState};
+use super::{DiskOperation, DiskState};
+use crate::kernel::Kernel;
 use crate::run::Shared;
 
 const BLOCK: u64 = BLOCK_BYTES as u64;
@@ -30,8 +32,13 @@ impl DiskInspector {
         Self { shared, machine }
     }
 
-    fn with<T>(&self, visit: impl FnOnce(&mut DiskState) -> T) -> T {
-        self.shared.with(|core| visit(&mut core.machines[self.machine as usize].disk))
+    pub(super) fn with<T>(&self, visit: impl FnOnce(&mut DiskState) -> T) -> T {
+        self.with_kernel(|disk, _| visit(disk))
+    }
+
+    pub(super) fn with_kernel<T>(&self, visit: impl FnOnce(&mut DiskState, &mut Kernel) -> T) -> T {
+        let machine = self.machine as usize;
+        self.shared.with(|core| visit(&mut core.machines[machine].disk, &mut core.kernel))
     }
 
     /// Visits a file that must be there.
@@ -155,7 +162,12 @@ impl DiskInspector {
 
     /// Makes the block at `offset` unreadable until it is written again.
     pub fn break_block(&self, path: &str, offset: u64) {
-        self.with_file(path, |file| file.broken.insert(offset / BLOCK));
+        self.with_file(path, |file| {
+            let index = offset / BLOCK;
+            // Nothing newer may hide it.
+            file.settle(index);
+            file.broken.insert(index)
+        });
     }
 
     /// Changes `length` bytes at `offset`, in both layers.
@@ -190,7 +202,7 @@ impl DiskInspector {
     pub fn fail_next(&self, kind: DiskOperation, count: u32, error: io::ErrorKind) {
         if count > 0 {
             self.with(|disk| {
-                disk.asked_errors.push(AskedError { kind, remaining: count, error });
+                disk.asked_errors.push(AskedError { kind, place: None, remaining: count, error });
             });
         }
     }

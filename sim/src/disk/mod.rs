@@ -7,21 +7,73 @@
 //! Volatile writes stay above the media until a sync, or until they are overwritten and by chance
 //! were written back before. Dropping an operation does not cancel it.
 //!
-//! **What never fails.** A completed durable write, and a volatile write that a completed sync
-//! followed, survive every crash; nothing becomes visible that nobody wrote, except in sectors that
-//! a power cut tore.
+//! **What never fails.** Under budgeted faults a completed durable write, and a volatile write that
+//! a completed sync followed, survive every crash; nothing becomes visible that nobody wrote, except
+//! in sectors that a power cut tore.
 //!
-//! Layout: `file` holds the content of a file in its two layers, `namespace` the names, `perform`
-//! what each operation does, `crash` what is left, `handle` the seam's traits, `inspect` what tests
-//! may look at and damage, `tell` what the chronicle hears of.
+//! # Layers
+//!
+//! An operation in flight; what reads see, which is the system's memory or the device's volatile
+//! cache; the media; and the journal of names between those that are seen and those on media. A
+//! device may say that something is on media when it is in its cache, which tells the cache from
+//! the memory above it: a crash of the operating system loses the memory, a power cut both.
+//!
+//! # Faults
+//!
+//! Each knob is in [`DiskFaults`](crate::DiskFaults); those marked *contract* need none. "Product"
+//! survives what one machine must survive; "replicas" what takes a copy elsewhere. Whatever the
+//! product does not survive it must notice, and never give a wrong answer. The methods of
+//! [`DiskInspector`] do the same where a test wants it.
+//!
+//! | fault | knob | what it does | who survives it |
+//! |---|---|---|---|
+//! | lost block, sector, length | *contract* | a crash undoes what was not synced | product |
+//! | lost name | *contract* | a crash undoes changes of names that were not synced: the latest, or on disks without order among them any that nothing kept builds on | product |
+//! | unacknowledged write | *contract* | what was in flight at a crash happened all the same | product |
+//! | read race | *contract* | a read sees sectors of a write in flight | product |
+//! | reordered | *contract* | operations complete in another order than they were asked for | product |
+//! | torn sector | `torn_sectors` | a power cut leaves sectors, of 512 or 4096 bytes, shorn or full of garbage | product |
+//! | short read | `short_read` | a read returns less than there is | product |
+//! | slow operation | `slow` | one operation takes as long as the profile's tail | product |
+//! | stall | `stall` | nothing completes for a while, though things may happen | product |
+//! | slow period | `slow_period` | everything takes many times longer for a while | product |
+//! | disk error | `read_error`, `write_error`, `sync_error`, `other_error` | an operation fails once; a write leaves any of its blocks | product, stopped |
+//! | unknown block | with `write_error`, `sync_error` | a failed write or sync leaves blocks written, dirty, marked clean all the same, or back at their old content | product, stopped |
+//! | sticky error | `sticky_error` | a block, a file or the disk fails until it is healed | product, stopped |
+//! | full disk | the capacity | writes and allocations are refused, and so are new names | product, stopped |
+//! | refused names | `metadata_full` | creations, renames and allocations are refused for want of room | product, stopped |
+//! | unreadable block | `unreadable_blocks` | a power cut leaves blocks it tore unreadable | replicas |
+//! | latent error | `latent_error` | neighbouring blocks on media cannot be read until they are written there again | replicas |
+//! | bit rot | `bit_rot` | a bit, a burst or a sector on media changes | replicas |
+//! | misdirected read | `misdirected_read` | a read returns what lies elsewhere on the disk | replicas |
+//! | misdirected write | `misdirected_write` | a write lands on another written block; its own place stays as it was | replicas |
+//! | lost write | `lost_write` | a write is acknowledged and never done | replicas |
+//! | lying flush | `lying_flush`, `lying_period` | syncs and durable writes succeed, and a power cut may undo them until an honest sync | replicas |
+//!
+//! A write below the seam may be short; the seam writes all or fails, so it shows only as the blocks
+//! that a failed write leaves.
+//!
+//! # Layout
+//!
+//! `profile` holds the kinds of disks and `timing` how long they take; `file` the content of a file
+//! in its layers, `namespace` the names; `perform` what each operation does, `errors` which fail,
+//! `decay` what goes wrong in silence, `crash` what is left; `handle` the seam's traits, `inspect`
+//! what tests may look at and damage, `control` what they may do to the disk as a whole; `count`
+//! what a process has of the disk, `tell` what the chronicle hears of.
 
+mod control;
+mod count;
 mod crash;
+mod decay;
+mod errors;
 mod file;
 mod handle;
 mod inspect;
 mod namespace;
 mod perform;
+mod profile;
 mod tell;
+mod timing;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -33,14 +85,17 @@ use woodchuck_io::{Buffer, DirectoryEntry, Durability, OpenMode};
 pub(crate) use crash::Crash;
 pub use handle::{SimDisk, SimFile, SimLock};
 pub use inspect::DiskInspector;
+pub use profile::{DiskProfile, Latency, NameOrder};
 
 use crate::event::Event;
 use crate::fault_kind::FaultKind;
 use crate::kernel::{Kernel, node_of};
 use crate::limits::UNSWEPT_FILES;
-use crate::site::Site;
 use crate::slab::{Key, Slab};
+use decay::{Aim, Lies};
+use errors::{AskedError, Sticky};
 use namespace::{InodeNumber, Namespace};
+use timing::{Schedule, Timing};
 
 /// Kinds of disk operations, to say which ones shall fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -131,21 +186,6 @@ impl Request {
             _ => None,
         }
     }
-
-    /// The least and the usual spread of its duration, in nanoseconds.
-    fn duration(&self) -> (u64, u64) {
-        let transfer = |bytes: usize| bytes as u64 / 2;
-        match self {
-            Self::Read { buffer, .. } => (20_000 + transfer(buffer.capacity()), 130_000),
-            Self::Write { buffer, durability, .. } => match durability {
-                Durability::Volatile => (20_000 + transfer(buffer.len()), 100_000),
-                Durability::Durable => (60_000 + transfer(buffer.len()), 240_000),
-            },
-            Self::Sync { .. } | Self::SyncDirectory { .. } => (60_000, 240_000),
-            Self::Length { .. } => (1_000, 4_000),
-            _ => (10_000, 90_000),
-        }
-    }
 }
 
 /// An operation between its submission and the moment its future takes the outcome.
@@ -165,13 +205,6 @@ struct Operation {
     completes: u64,
 }
 
-/// Operations that shall fail because a test said so.
-struct AskedError {
-    kind: DiskOperation,
-    remaining: u32,
-    error: io::ErrorKind,
-}
-
 /// The disk of one machine.
 pub(crate) struct DiskState {
     machine: u32,
@@ -183,9 +216,16 @@ pub(crate) struct DiskState {
     latest_done: u64,
     /// Files locked, and whether by a process of the world (else by a test).
     locks: BTreeMap<InodeNumber, bool>,
+    /// Bytes it takes: those of its profile, unless a test says otherwise.
     capacity: u64,
     used: u64,
+    profile: DiskProfile,
+    timing: Timing,
     asked_errors: Vec<AskedError>,
+    sticky: Sticky,
+    /// Reads and writes that a test wants to go astray.
+    aims: Vec<Aim>,
+    lies: Lies,
     unswept: usize,
 }
 
@@ -200,7 +240,12 @@ impl DiskState {
             locks: BTreeMap::new(),
             capacity,
             used: 0,
+            profile: DiskProfile { capacity, ..DiskProfile::NVME },
+            timing: Timing::default(),
             asked_errors: Vec::new(),
+            sticky: Sticky::default(),
+            aims: Vec::new(),
+            lies: Lies::default(),
             unswept: 0,
         }
     }
@@ -222,15 +267,7 @@ impl DiskState {
         waker: Waker,
         kernel: &mut Kernel,
     ) -> Key {
-        let (least, spread) = request.duration();
-        let drawn = kernel.choose(Site::DiskLatency, node, 1 << 16);
-        // The low bits say how long it takes, the high ones when within that time it happens.
-        let mut duration = least + spread * (drawn & 0xFFF) / 0x1000;
-        if kernel.chance(Site::DiskSlow, node, kernel.faults.disk.slow) {
-            duration += kernel.choose(Site::DiskSlowness, node, 5_000_000);
-            kernel.fault(FaultKind::SlowDisk, node, "slow disk operation");
-        }
-        let effect = duration * ((drawn >> 12) + 1) / 17;
+        let Schedule { effect, duration } = self.schedule(&request, node, kernel);
         let (kind, inode) = (request.kind(), request.inode());
         let key = self.operations.insert(Operation {
             request: Some(request),
@@ -262,10 +299,15 @@ impl DiskState {
 
     /// An operation happens.
     pub(crate) fn take_effect(&mut self, key: Key, kernel: &mut Kernel) {
+        let event = Event::DiskEffect { machine: self.machine, operation: key };
+        if self.held_up(event, self.node(), kernel) {
+            return;
+        }
         let Some(request) = self.begin_effect(key) else { return };
         let operation = self.operations.get(key).expect("it begins to take effect");
-        let (node, kind, asked) = (operation.node, operation.kind, operation.sequence);
-        let outcome = match self.drawn_error(kind, node, kernel) {
+        let (node, asked) = (operation.node, operation.sequence);
+        self.decay(node, kernel);
+        let outcome = match self.drawn_error(&request, node, kernel) {
             Some(error) => self.fail(request, error, node, kernel),
             None => self.perform(request, asked, node, kernel),
         };
@@ -292,38 +334,12 @@ impl DiskState {
         Some(request)
     }
 
-    /// The error an operation fails with, if it does.
-    fn drawn_error(
-        &mut self,
-        kind: DiskOperation,
-        node: u32,
-        kernel: &mut Kernel,
-    ) -> Option<io::ErrorKind> {
-        if let Some(index) = self.asked_errors.iter().position(|asked| asked.kind == kind) {
-            let asked = &mut self.asked_errors[index];
-            let error = asked.error;
-            asked.remaining -= 1;
-            if asked.remaining == 0 {
-                self.asked_errors.remove(index);
-            }
-            kernel.fault(FaultKind::AskedError, node, "asked disk error");
-            return Some(error);
-        }
-        let rate = match kind {
-            DiskOperation::Read => kernel.faults.disk.read_error,
-            DiskOperation::Write => kernel.faults.disk.write_error,
-            DiskOperation::Sync => kernel.faults.disk.sync_error,
-            _ => kernel.faults.disk.other_error,
-        };
-        let fails = kernel.chance(Site::DiskError, node, rate);
-        fails.then(|| {
-            kernel.fault(FaultKind::DiskError, node, "disk error");
-            io::ErrorKind::Other
-        })
-    }
-
     /// An operation is seen to have completed.
     pub(crate) fn complete(&mut self, key: Key, kernel: &mut Kernel) {
+        let event = Event::DiskDone { machine: self.machine, operation: key };
+        if self.held_up(event, self.node(), kernel) {
+            return;
+        }
         self.tell_completed(key, kernel);
         let Some(operation) = self.operations.get_mut(key) else { return };
         operation.done = true;
@@ -390,6 +406,7 @@ impl DiskState {
         for (request, asked) in self.end_flight() {
             self.perform(request, asked, node, kernel);
         }
+        self.rest(false);
         self.release_all();
     }
 

@@ -1,9 +1,10 @@
 //! Names: directories as processes see them, as the media holds them, and the journal between.
 //!
 //! Each creation, rename and removal is one change in a journal. A sync of a directory commits the
-//! changes that touch it, and of the others those that they build on. A crash keeps a prefix of
-//! the rest, of a drawn length. What no name leads to after a crash is gone: so the content of a
-//! synced directory is lost if the directory's own name was never synced in its parent.
+//! changes that touch it, and of the others those that they build on. A crash keeps some of the
+//! rest: a prefix, or any that respect the order among the changes of one name. What no name leads
+//! to after a crash is gone: so the content of a synced directory is lost if the directory's own
+//! name was never synced in its parent.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -44,6 +45,8 @@ struct Edit {
 struct Change {
     sequence: u64,
     edits: Vec<Edit>,
+    /// Whether the device said it was on media. It is in its cache.
+    lied: bool,
 }
 
 /// All names of a disk, and what they name.
@@ -145,7 +148,7 @@ impl Namespace {
                 None => names.remove(name),
             };
         }
-        self.journal.push(Change { sequence, edits });
+        self.journal.push(Change { sequence, edits, lied: false });
     }
 
     fn add(&mut self, inode: Inode) -> InodeNumber {
@@ -211,8 +214,8 @@ impl Namespace {
         Ok(())
     }
 
-    /// Commits the changes up to `asked` that touch a directory, with those they build on.
-    pub(super) fn sync_directory(&mut self, directory: InodeNumber, asked: u64) {
+    /// Which changes up to `asked` touch a directory, with those they build on.
+    fn covered(&self, directory: InodeNumber, asked: u64) -> Vec<bool> {
         let mut touched = BTreeSet::from([directory]);
         let mut committed = vec![false; self.journal.len()];
         for (index, change) in self.journal.iter().enumerate().rev() {
@@ -222,12 +225,25 @@ impl Namespace {
                 touched.extend(change.edits.iter().map(|edit| edit.directory));
             }
         }
-        let mut flags = committed.into_iter();
+        committed
+    }
+
+    /// Commits the changes up to `asked` that touch a directory, with those they build on.
+    pub(super) fn sync_directory(&mut self, directory: InodeNumber, asked: u64) {
+        let mut flags = self.covered(directory, asked).into_iter();
         let (commit, keep): (Vec<Change>, Vec<Change>) = std::mem::take(&mut self.journal)
             .into_iter()
             .partition(|_| flags.next().expect("one flag a change"));
         self.journal = keep;
         commit.into_iter().for_each(|change| self.commit(change));
+    }
+
+    /// As [`sync_directory`](Self::sync_directory), but the device only says so.
+    pub(super) fn pretend_sync(&mut self, directory: InodeNumber, asked: u64) {
+        let covered = self.covered(directory, asked);
+        for (change, covered) in self.journal.iter_mut().zip(covered) {
+            change.lied |= covered;
+        }
     }
 
     fn commit(&mut self, change: Change) {
@@ -245,12 +261,30 @@ impl Namespace {
         self.journal.len()
     }
 
-    /// A crash: the first `kept` changes of the journal are on media, and the media is all there
-    /// is.
-    pub(super) fn crash(&mut self, kept: usize) {
-        let mut journal = std::mem::take(&mut self.journal);
-        journal.truncate(kept);
-        journal.into_iter().for_each(|change| self.commit(change));
+    /// Which changes that are not on media the device said were.
+    pub(super) fn lied(&self) -> Vec<bool> {
+        self.journal.iter().map(|change| change.lied).collect()
+    }
+
+    /// Keeps of some changes those that may be kept without the others: of each name, only those
+    /// before the first that is lost.
+    pub(super) fn respect_order(&self, kept: &mut [bool]) {
+        let mut undone: BTreeSet<(InodeNumber, &str)> = BTreeSet::new();
+        for (change, kept) in self.journal.iter().zip(kept) {
+            let names = || change.edits.iter().map(|edit| (edit.directory, edit.name.as_str()));
+            *kept &= !names().any(|name| undone.contains(&name));
+            if !*kept {
+                undone.extend(names());
+            }
+        }
+    }
+
+    /// A crash: of the changes in the journal those that are `kept` are on media, and the media is
+    /// all there is.
+    pub(super) fn crash(&mut self, kept: &[bool]) {
+        assert_eq!(kept.len(), self.journal.len(), "a change is kept or lost");
+        let journal = std::mem::take(&mut self.journal).into_iter().zip(kept);
+        journal.filter(|(_, kept)| **kept).for_each(|(change, _)| self.commit(change));
         for inode in self.inodes.values_mut() {
             if let Inode::Directory(directory) = inode {
                 directory.visible = directory.durable.clone();
@@ -332,7 +366,7 @@ mod tests {
         names.sync_directory(b, 5);
         assert_eq!(names.uncommitted(), 0, "what the rename builds on went with it");
         names.create_file(path("/a/late"), 6).expect("new");
-        names.crash(0);
+        names.crash(&[false]);
         assert_eq!(paths(&names), ["/a/other", "/b/y"]);
     }
 
@@ -343,7 +377,7 @@ mod tests {
         names.create_file(Path::new("/d/f"), 2).expect("new");
         let directory = names.resolve(Path::new("/d")).expect("there");
         names.sync_directory(directory, 2);
-        names.crash(0);
+        names.crash(&[false]);
         assert!(paths(&names).is_empty());
         assert_eq!(names.inodes.len(), 1, "only the root is left");
     }
@@ -355,9 +389,26 @@ mod tests {
             names.create_file(Path::new("/1"), 1).expect("new");
             names.rename(Path::new("/1"), Path::new("/2"), 2).expect("there");
             names.remove(Path::new("/2"), 3).expect("there");
-            names.crash(kept);
+            names.crash(&[0, 1, 2].map(|change| change < kept));
             let expected: &[&str] = [&[][..], &["/1"], &["/2"], &[]][kept];
             assert_eq!(paths(&names), expected);
+        }
+    }
+
+    #[test]
+    fn without_order_a_crash_keeps_of_each_name_a_prefix() {
+        for drawn in 0..16_u32 {
+            let mut names = Namespace::default();
+            names.create_file(Path::new("/1"), 1).expect("new");
+            names.create_file(Path::new("/2"), 2).expect("new");
+            names.rename(Path::new("/1"), Path::new("/3"), 3).expect("there");
+            names.remove(Path::new("/3"), 4).expect("there");
+            let mut kept = [0, 1, 2, 3].map(|change| drawn >> change & 1 == 1);
+            names.respect_order(&mut kept);
+            assert_eq!(kept[1], drawn & 2 != 0, "another name");
+            assert_eq!(kept[2], drawn & 0b101 == 0b101, "the rename builds on the creation");
+            assert_eq!(kept[3], drawn & 0b1101 == 0b1101, "the removal builds on the rename");
+            names.crash(&kept);
         }
     }
 

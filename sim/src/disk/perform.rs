@@ -6,6 +6,7 @@ use std::path::Path;
 use woodchuck_io::limits::BLOCK_BYTES;
 use woodchuck_io::{Buffer, DirectoryEntry, Durability, OpenMode};
 
+use super::decay::{Astray, Strayed};
 use super::file::Reach;
 use super::namespace::{InodeNumber, ROOT};
 use super::{DiskOperation, DiskState, Outcome, Request};
@@ -52,7 +53,9 @@ impl DiskState {
                 Outcome::Nothing(removed.map(|()| self.unlinked()))
             }
             Request::List { path } => Outcome::Names(self.list(&path, node, kernel)),
-            Request::SyncDirectory { path } => Outcome::Nothing(self.sync_directory(&path, asked)),
+            Request::SyncDirectory { path } => {
+                Outcome::Nothing(self.sync_directory(&path, asked, node, kernel))
+            }
             Request::Lock { path } => Outcome::Inode(self.lock(&path, sequence)),
             Request::Read { inode, buffer, offset } => {
                 self.read(inode, buffer, offset, node, kernel)
@@ -62,6 +65,10 @@ impl DiskState {
                 Outcome::Written(written, buffer)
             }
             Request::Sync { inode } => {
+                if self.lies(node, kernel) {
+                    self.names.file_mut(inode).pretend_flush(asked);
+                    return Outcome::Nothing(Ok(()));
+                }
                 let file = self.names.file_mut(inode);
                 // 0 covers later writes too; they are none the worse for it.
                 file.flush(asked, || kernel.choose(Site::SyncExtra, node, 2) == 0);
@@ -105,10 +112,20 @@ impl DiskState {
         Ok(entries)
     }
 
-    fn sync_directory(&mut self, path: &Path, asked: u64) -> io::Result<()> {
+    fn sync_directory(
+        &mut self,
+        path: &Path,
+        asked: u64,
+        node: u32,
+        kernel: &mut Kernel,
+    ) -> io::Result<()> {
         let inode = self.names.resolve(path)?;
         self.names.directory(inode).ok_or(io::ErrorKind::NotADirectory)?;
-        self.names.sync_directory(inode, asked);
+        if self.lies(node, kernel) {
+            self.names.pretend_sync(inode, asked);
+        } else {
+            self.names.sync_directory(inode, asked);
+        }
         Ok(())
     }
 
@@ -146,7 +163,8 @@ impl DiskState {
         }
         let first = offset / BLOCK;
         let indices = first..first + wanted.div_ceil(BLOCK_BYTES) as u64;
-        if let Some(index) = file.broken.range(indices.clone()).next() {
+        if let Some(index) = file.unreadable(indices.clone()) {
+            kernel.fault(FaultKind::LatentError, node, "unreadable block");
             let text = format!("block {index} cannot be read");
             return Outcome::Read(Err(io::Error::other(text)), buffer);
         }
@@ -161,6 +179,7 @@ impl DiskState {
                 race(&mut buffer, offset, written, *at, node, kernel);
             }
         }
+        self.misdirect_read(inode, &mut buffer, node, kernel);
         kernel.statistics.disk_bytes_read += wanted as u64;
         Outcome::Read(Ok(wanted), buffer)
     }
@@ -177,14 +196,55 @@ impl DiskState {
     ) -> io::Result<()> {
         let reach = match durability {
             Durability::Volatile => Reach::Cache,
+            Durability::Durable if self.lies(node, kernel) => Reach::Lie,
             Durability::Durable => Reach::Media,
         };
         kernel.statistics.disk_bytes_written += bytes.len() as u64;
+        if let Some(astray) = self.leads_astray((inode, offset / BLOCK), node, kernel) {
+            return self.write_elsewhere(inode, bytes, offset, reach, astray, node, kernel);
+        }
         for (index, block) in (offset / BLOCK..).zip(bytes.chunks_exact(BLOCK_BYTES)) {
             if !self.write_block(inode, index, block, reach, node, kernel) {
                 kernel.fault(FaultKind::StorageFull, node, "no room for a write");
                 return Err(io::ErrorKind::StorageFull.into());
             }
+        }
+        Ok(())
+    }
+
+    /// Writes a buffer where it should not be, block by block until there is no room.
+    #[expect(clippy::too_many_arguments, reason = "it is a write, and where that went")]
+    fn write_elsewhere(
+        &mut self,
+        inode: InodeNumber,
+        bytes: &[u8],
+        offset: u64,
+        reach: Reach,
+        astray: Astray,
+        node: u32,
+        kernel: &mut Kernel,
+    ) -> io::Result<()> {
+        let (kind, note) = match astray {
+            Astray::Nowhere => (FaultKind::LostWrite, "write lost"),
+            Astray::To(_) => (FaultKind::MisdirectedWrite, "write misdirected"),
+        };
+        let mut changed = false;
+        for (index, block) in bytes.chunks_exact(BLOCK_BYTES).enumerate() {
+            let place = match astray {
+                Astray::Nowhere => None,
+                Astray::To((other, first)) => Some((other, first + index as u64)),
+            };
+            let own = (inode, offset / BLOCK + index as u64);
+            match self.write_astray(own, block, reach, place) {
+                Strayed::NoRoom => {
+                    kernel.fault(FaultKind::StorageFull, node, "no room for a write");
+                    return Err(io::ErrorKind::StorageFull.into());
+                }
+                strayed => changed |= strayed == Strayed::Changed,
+            }
+        }
+        if changed {
+            kernel.fault(kind, node, note);
         }
         Ok(())
     }
@@ -212,7 +272,7 @@ impl DiskState {
             && file.dirty.contains(&index)
             && (file.syncs_in_flight > 0 || kernel.choose(Site::WriteBack, node, 4) == 1);
         file.write_block(index, bytes, reach, write_back, sequence);
-        file.extend_for_write((index + 1) * BLOCK, reach == Reach::Media);
+        file.extend_for_write((index + 1) * BLOCK, reach);
         true
     }
 
@@ -271,6 +331,9 @@ impl DiskState {
             }
             Request::Write { inode, buffer, offset, .. } => {
                 for (index, block) in (offset / BLOCK..).zip(buffer.chunks_exact(BLOCK_BYTES)) {
+                    if self.sticky.keeps_out(inode, index) {
+                        continue;
+                    }
                     let reach = match kernel.choose(Site::FailedBlock, node, 4) {
                         0 => continue,
                         1 => Reach::Cache,
@@ -301,7 +364,9 @@ impl DiskState {
         let file = self.names.file_mut(inode);
         for index in file.dirty.clone() {
             // What a cut left is decided with the length, which a failed sync leaves pending.
-            if file.pages.get(&index).is_none_or(|page| page.cut.is_some()) {
+            // What the device has in its cache is beyond the file system's failures.
+            let cut = file.pages.get(&index).is_none_or(|page| page.cut.is_some());
+            if cut || file.lied.contains(&index) {
                 continue;
             }
             match kernel.choose(Site::FailedBlock, node, 4) {

@@ -16,4 +16,16 @@ knobs! {
     wall_offset_ms: 500, 1..=8_000, Budgeted;
     /// How much a wall clock may drift either way, in parts per million.
     wall_drift_ppm: 100, 1..=1_600, Budgeted;
+    /// Readings of wall time, per million, before which it jumps by up to an hour either way.
+    wall_jump: 0, 50..=50_000, Budgeted;
+    /// Readings of wall time, per million, from which on it stands still for up to 10 s.
+    wall_freeze: 0, 50..=50_000, Budgeted;
+    /// Readings of wall time, per million, after which a second of it comes twice.
+    wall_leap: 0, 50..=50_000, Budgeted;
+    /// How much a monotonic clock may run fast or slow, in parts per million.
+    monotonic_drift_ppm: 0, 1..=500, Budgeted;
+    /// Boots, per million, from which on monotonic time runs at half to nearly full speed.
+    monotonic_slow: 0, 5_000..=320_000, Budgeted;
+    /// Polls, per million, after which the machine is paused for 10 ms to 10 s.
+    pause: 0, 1..=32, Budgeted;
 }

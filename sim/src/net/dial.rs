@@ -34,7 +34,7 @@ pub(super) struct ListenerState {
     pub(super) process: u32,
     node: u32,
     pub(super) address: SocketAddr,
-    backlog: VecDeque<Key>,
+    pub(super) backlog: VecDeque<Key>,
     waker: Option<Waker>,
 }
 

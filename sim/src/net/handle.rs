@@ -85,11 +85,14 @@ impl Future for Connect {
                 Some(Err(error)) => Poll::Ready(Err(error)),
                 dialling => {
                     this.dial = dialling.and_then(Result::ok);
-                    Poll::Pending
+                    handle.local.waits("a connect", Poll::Pending)
                 }
             };
         };
         let dialled = handle.network(|network, _, _| network.dialled(dial, waker)).flatten();
+        if dialled.is_none() {
+            handle.local.note_wait("a connect", None);
+        }
         dialled.map_or(Poll::Pending, |outcome| {
             this.dial = None;
             let key = outcome?;
@@ -132,6 +135,9 @@ impl Listener for SimListener {
             let Listening { handle, key, .. } = &*listening;
             let accepted =
                 handle.network(|network, _, _| network.accept(*key, context.waker())).flatten();
+            if accepted.is_none() {
+                handle.local.note_wait("an accept", None);
+            }
             accepted.map_or(Poll::Pending, |(key, peer)| {
                 let handle = Rc::clone(handle);
                 Poll::Ready(Ok((SimStream(Rc::new(Connected { handle, key, end: 1 })), peer)))
@@ -175,9 +181,10 @@ impl Stream for SimStream {
             let read = handle.network(|network, _, kernel| {
                 network.connection(*key)?.read(*key, *end, into, context.waker(), kernel)
             });
-            read.flatten().map_or(Poll::Pending, |result| {
+            let read = read.flatten().map_or(Poll::Pending, |result| {
                 Poll::Ready((result, buffer.take().expect("it was there")))
-            })
+            });
+            handle.local.waits("a connection read", read)
         })
     }
 
@@ -193,7 +200,7 @@ impl Stream for SimStream {
             match written.flatten() {
                 Some(Ok(true)) => Poll::Ready(Ok(())),
                 Some(Err(error)) => Poll::Ready(Err(error)),
-                Some(Ok(false)) | None => Poll::Pending,
+                Some(Ok(false)) | None => handle.local.waits("a connection write", Poll::Pending),
             }
         })
     }

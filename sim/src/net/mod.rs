@@ -13,6 +13,7 @@
 //! the seam's traits.
 
 mod connection;
+mod count;
 mod dial;
 mod handle;
 

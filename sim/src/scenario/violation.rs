@@ -67,7 +67,7 @@ impl Violation {
             step,
             machine,
             explanation,
-            trace: failure.trace.clone(),
+            trace: failure.trace.to_string(),
         }
     }
 }

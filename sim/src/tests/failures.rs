@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use woodchuck_io::{Env as _, Mesh as _};
+use bytes::{Bytes, BytesMut};
+use woodchuck_io::{Env as _, Listener as _, Mesh as _, Net as _, Stream as _};
 
-use crate::{Failure, FailureKind, World, WorldOptions};
+use crate::{Failure, FailureKind, SimEnv, World, WorldOptions};
 
 #[test]
 fn a_panic_names_seed_time_machine_shard_and_task() {
@@ -53,7 +54,68 @@ fn waits_for_ever(world: &World) -> Failure {
 fn a_deadlock_names_who_waits() {
     let failure = waits_for_ever(&World::new(1));
     let FailureKind::Deadlock { waiting } = &failure.kind else { panic!("{failure}") };
-    assert_eq!(waiting, &["m/0 \"main\" (task 0)", "m/0 \"receiver\" (task 1)"]);
+    assert_eq!(waiting.len(), 2, "{waiting:?}");
+    let begins = |line: &str, start: &str| assert!(line.starts_with(start), "{line}");
+    begins(&waiting[0], "m/0 \"main\" (task 0) waits for a timer that never fires since ");
+    begins(&waiting[1], "m/0 \"receiver\" (task 1) waits for a parcel since ");
+}
+
+/// One task for each thing that can be waited for and never come.
+async fn wait_for_everything(env: SimEnv) {
+    let anywhere = "0.0.0.0:9".parse().expect("an address");
+    let here = "127.0.0.1:9".parse().expect("an address");
+    let listener = env.net().listen(anywhere).await.expect("free");
+    let reader = env.net().connect(here).await.expect("a listener");
+    let writer = env.net().connect(here).await.expect("a listener");
+    let (one, _) = listener.accept().await.expect("a peer");
+    let (other, _) = listener.accept().await.expect("a peer");
+    env.spawn("accepts", async move { drop(listener.accept().await) }).detach();
+    env.spawn("reads", async move { drop(reader.read(BytesMut::with_capacity(1)).await) }).detach();
+    let much = vec![Bytes::from(vec![0; 2 << 20])];
+    env.spawn("writes", async move { drop(writer.write(much).await) }).detach();
+    let inner = env.clone();
+    env.spawn("sends", async move {
+        loop {
+            inner.mesh().send(1, Box::new(1)).await;
+        }
+    })
+    .detach();
+    let stopping = env.stopping();
+    env.spawn("stops", stopping).detach();
+    env.spawn("is lost", std::future::pending::<()>()).detach();
+    let (read, stopping) = (one.read(BytesMut::with_capacity(1)), env.stopping());
+    drop((futures_util::future::join(read, stopping).await, other));
+}
+
+#[test]
+fn a_deadlock_says_what_everybody_waits_for() {
+    let world = World::new(1);
+    let machine = world.machine("m");
+    world.start(machine, 2, |env| async move {
+        match env.mesh().shard() {
+            0 => wait_for_everything(env).await,
+            _ => std::future::pending().await,
+        }
+    });
+    let paused = world.machine("paused");
+    world.start(paused, 1, |env| async move { env.yield_now().await });
+    world.pause(paused);
+    let failure = world.try_run_until(|| false, Duration::from_secs(99)).expect_err("all wait");
+    let text = failure.to_string();
+    for line in [
+        "m/0 \"main\" (task 0) waits for a connection read and 1 more since ",
+        "m/0 \"accepts\" (task 1) waits for an accept since ",
+        "m/0 \"reads\" (task 2) waits for a connection read since ",
+        "m/0 \"writes\" (task 3) waits for a connection write since ",
+        "m/0 \"sends\" (task 4) waits for room in a mailbox since ",
+        "m/0 \"stops\" (task 5) waits for being asked to stop since ",
+        "m/0 \"is lost\" (task 6) waits for an event of its own since ",
+        "m/1 \"main\" (task 0) waits for an event of its own since ",
+        "paused/0 \"main\" (task 0) has not begun; the machine is paused",
+    ] {
+        assert!(text.contains(line), "{line} is not in {text}");
+    }
+    assert!(text.contains(&format!("tasks picked by: {}", world.policy().name())), "{text}");
 }
 
 #[test]
@@ -83,6 +145,7 @@ fn a_livelock_names_who_runs() {
     let FailureKind::Livelock { running } = &failure.kind else { panic!("{failure}") };
     assert_eq!(running.len(), 2, "{running:?}");
     assert!(running[0].starts_with("m/0 \"spinner\": "), "{running:?}");
+    assert!(running[0].ends_with("polls, last waiting for its next turn"), "{running:?}");
 }
 
 #[test]

@@ -1,14 +1,17 @@
 //! The world, tested from outside: what it promises, and that what it may do wrong does happen.
 
 mod chronicle;
+mod clock;
 mod conformance;
 mod determinism;
 mod disk;
 mod failures;
+mod machine;
 mod mesh;
 mod net;
 mod process;
 mod scenario;
+mod schedule;
 mod shrink;
 
 use std::cell::RefCell;

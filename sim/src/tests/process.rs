@@ -191,7 +191,7 @@ fn an_environment_that_outlives_its_process_is_inert() {
 
 #[test]
 fn a_yield_lets_every_ready_task_run_whatever_the_policy() {
-    for policy in [Policy::Fifo, Policy::Lifo, Policy::Uniform, Policy::Priority] {
+    for policy in Policy::ALL {
         for seed in 0..20 {
             let world = World::with_options(WorldOptions {
                 policy: Some(policy),

@@ -1,30 +1,60 @@
-//! Machines: what starts, stops and crashes.
+//! Machines: what starts, stops, pauses and crashes.
 //!
-//! A machine has a disk that outlives everything, clocks, an address, and at most one process. A
-//! process has shards. What ends a process, and what it leaves behind:
+//! A machine has a disk that outlives everything but a wipe, clocks, an address, and at most one
+//! process. A process has shards.
+//!
+//! **What may fail here.** What ends or halts a process, and what it leaves behind:
 //!
 //! | | the process | its connections | its disk |
 //! |---|---|---|---|
 //! | its programs return | its remaining tasks are dropped | close as handles drop | operations in flight complete at once |
-//! | `kill` | erased | peers see an end or a reset soon | operations in flight happen, block by block, or do not |
+//! | `kill`, a grace that is over | erased | peers see an end or a reset soon | operations in flight happen, block by block, or do not |
 //! | `crash_os` | erased | silence, until the machine is back or peers give up | unsynced blocks, names and lengths may be lost |
 //! | `power_cut` | erased | as above | the same, sector by sector, and torn |
+//! | `wipe` | erased | as above | empty |
+//! | `reboot` | asked to stop, killed when its grace is over | as for what ended it; then the machine is off for a while | as for what ended it: nothing more is lost |
+//! | `pause` | nothing of it is polled until it is resumed | packets arrive in its machine's kernel and wait | operations complete and wait |
+//! | `suspend` | the same, and clocks may stand still | the same | the same |
+//! | a panic | fails the world, or counts as a kill ([`panics_crash`](crate::WorldOptions::panics_crash)) | | |
+//!
+//! **What never fails.** Erasure is whole: nothing of a process that was ended runs again. Its
+//! destructors run, as Rust has it, and nothing they ask for has any effect. No waker brings it
+//! back, its timers, packets and parcels mean nothing any more, and its memory is free. A pause
+//! loses nothing.
+//!
+//! **Coming back.** A supervised process is started again by the world after whatever ended it:
+//! [`RestartPolicy`] says when. Other machines stay as they are until a test starts something.
+//!
+//! Layout: `control` is what tests do to machines, `pause` halts them, `supervise` ends processes
+//! and starts them again, `resources` counts what a process holds.
+
+mod control;
+mod pause;
+mod resources;
+mod supervise;
 
 use std::future::Future;
 use std::rc::Rc;
 
+pub use pause::Suspension;
+pub use resources::Resources;
+pub use supervise::{Exit, RestartPolicy};
+
 use crate::clock::Clock;
 use crate::disk::{Crash, DiskState};
 use crate::env::SimEnv;
-use crate::event::EventKind;
+use crate::event::{Alarm, Event, EventKind};
 use crate::fault_kind::FaultKind;
 use crate::kernel::{Kernel, node_of};
 use crate::limits::{DISK_BYTES, FIRST_EPHEMERAL_PORT, POLL_NANOS, SHARDS, STARVED_FACTOR};
 use crate::mesh::MeshState;
 use crate::run::{Core, ShardSlot, Shared};
+use crate::schedule::{Policy, Priorities};
 use crate::shard::{Handle, ShardLocal, StopSignal};
 use crate::site::Site;
 use crate::slab::Key;
+use pause::Paused;
+use supervise::Supervision;
 
 /// Names a machine of one world.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -40,6 +70,14 @@ pub(crate) struct Machine {
     pub(crate) starts: u32,
     pub(crate) next_port: u16,
     pub(crate) process: Option<Process>,
+    /// How the latest process ended.
+    last_exit: Option<Exit>,
+    paused: Option<Paused>,
+    /// Whether it goes off and on again once its process has ended.
+    rebooting: bool,
+    supervision: Option<Supervision>,
+    /// By alarm: which one is awaited. Those with other numbers mean nothing any more.
+    alarms: [u32; 4],
 }
 
 /// One process.
@@ -50,6 +88,8 @@ pub(crate) struct Process {
     pub(crate) shards: Vec<Option<Key>>,
     pub(crate) stop: Rc<StopSignal>,
     pub(crate) mesh: MeshState,
+    /// What it will exit with.
+    pub(crate) code: i32,
 }
 
 impl Machine {
@@ -63,7 +103,27 @@ impl Machine {
             starts: 0,
             next_port: FIRST_EPHEMERAL_PORT,
             process: None,
+            last_exit: None,
+            paused: None,
+            rebooting: false,
+            supervision: None,
+            alarms: [0; 4],
         }
+    }
+
+    /// Whether it is paused.
+    pub(crate) fn is_paused(&self) -> bool {
+        self.paused.is_some()
+    }
+
+    /// Whether an alarm is the one that is awaited.
+    pub(crate) fn awaits(&self, alarm: Alarm, number: u32) -> bool {
+        self.alarms[alarm as usize] == number
+    }
+
+    /// No alarm of this kind is awaited any more.
+    fn cancel(&mut self, alarm: Alarm) {
+        self.alarms[alarm as usize] = self.alarms[alarm as usize].wrapping_add(1);
     }
 }
 
@@ -126,14 +186,41 @@ impl Shared {
         }
     }
 
-    /// Ends the process of a machine without its consent. Returns whether there was one.
-    pub(crate) fn crash(&self, machine: MachineId, crash: Crash) {
-        let locals = self.with(|core| core.crash(machine.0, crash));
+    /// Ends the process of a machine without its consent, if there is one.
+    pub(crate) fn crash(&self, machine: MachineId, crash: Crash, exit: Exit) {
+        let locals = self.with(|core| core.crash(machine.0, crash, exit));
         self.erase(locals);
+    }
+
+    /// An alarm that is still awaited goes off.
+    pub(crate) fn alarm(self: &Rc<Self>, machine: u32, alarm: Alarm) {
+        self.with(|core| {
+            core.machines[machine as usize].cancel(alarm);
+            core.alarm_rings();
+        });
+        match alarm {
+            Alarm::Resume => self.with(|core| core.resume(machine)),
+            Alarm::Grace => {
+                self.with(|core| {
+                    core.kernel.fault(FaultKind::GraceOver, node_of(machine, 0), "grace is over");
+                });
+                self.crash(MachineId(machine), Crash::Process, Exit::Killed);
+            }
+            Alarm::Boot => self.with(|core| core.boot_again(machine)),
+            Alarm::Restart => self.restart(machine),
+        }
     }
 }
 
 impl Core {
+    /// Lets an alarm of a machine go off after so many nanoseconds, instead of any earlier one.
+    fn set_alarm(&mut self, index: u32, alarm: Alarm, nanos: u64) {
+        let machine = &mut self.machines[index as usize];
+        machine.cancel(alarm);
+        let number = machine.alarms[alarm as usize];
+        self.kernel.after(nanos, Event::Alarm { machine: index, alarm, number });
+    }
+
     /// Makes a process known. Returns its number and the keys of its shards.
     fn install(
         &mut self,
@@ -144,12 +231,21 @@ impl Core {
         self.boot(index);
         let (kernel, machine) = (&mut self.kernel, &mut self.machines[index as usize]);
         assert!(machine.process.is_none(), "machine {} runs a process already", machine.name);
+        machine.cancel(Alarm::Restart);
         machine.starts += 1;
         self.processes += 1;
         let process = self.processes;
         let starved =
             kernel.chance(Site::Starved, node_of(index, 0), kernel.faults.machine.starved_shard);
         let starved = starved.then(|| machine.starts as usize % locals.len());
+        let deferring = match self.scheduler.policy {
+            Policy::StarveCore => {
+                let drawn =
+                    kernel.choose(Site::StarvedCore, node_of(index, 0), locals.len() as u64 + 1);
+                drawn.checked_sub(1)
+            }
+            _ => None,
+        };
         let mut keys = Vec::new();
         for (shard, local) in locals.iter().enumerate() {
             let node = node_of(index, shard);
@@ -161,11 +257,16 @@ impl Core {
                 node,
                 busy_until: kernel.now,
                 turn_pending: false,
+                paused: false,
                 poll_cost: cost * if starved == Some(shard) { STARVED_FACTOR } else { 1 },
                 passed_over: 0,
-                polls: 0,
-                priorities: u64::from(node) << 32 | u64::from(process) ^ self.seed,
+                priorities: Priorities::default(),
+                deferring: deferring == Some(shard as u64),
+                deferred: 0,
             }));
+            if starved == Some(shard) {
+                kernel.fault(FaultKind::StarvedShard, node, "starved shard");
+            }
         }
         machine.process = Some(Process {
             id: process,
@@ -173,6 +274,7 @@ impl Core {
             shards: keys.iter().copied().map(Some).collect(),
             stop: Rc::clone(stop),
             mesh: MeshState::new(locals.len()),
+            code: 0,
         });
         kernel.record(EventKind::Control, node_of(index, 0), u64::from(process), "start");
         (process, keys)
@@ -185,6 +287,7 @@ impl Core {
             return;
         }
         machine.powered = true;
+        machine.cancel(Alarm::Boot);
         machine.clock.boot(&mut self.kernel, node_of(index, 0));
         self.network.machine_is_back(index, &mut self.kernel);
     }
@@ -205,12 +308,13 @@ impl Core {
             let node = node_of(slot.machine, 0);
             self.kernel.dropped.push(process.mesh.into_parcels());
             self.kernel.record(EventKind::Control, node, u64::from(process.id), "exit");
+            self.process_ended(slot.machine, Exit::Code(process.code));
         }
     }
 
     /// Ends the process of a machine without its consent, and lets the disk lose what it may.
     /// Returns the shards whose tasks must be dropped.
-    fn crash(&mut self, index: u32, crash: Crash) -> Vec<Rc<ShardLocal>> {
+    fn crash(&mut self, index: u32, crash: Crash, exit: Exit) -> Vec<Rc<ShardLocal>> {
         let node = node_of(index, 0);
         let machine = &mut self.machines[index as usize];
         let process = machine.process.take();
@@ -218,6 +322,7 @@ impl Core {
             return Vec::new();
         }
         let (kind, note) = match crash {
+            Crash::Process if matches!(exit, Exit::Panic(_)) => (FaultKind::TaskPanic, "panic"),
             Crash::Process => (FaultKind::Kill, "kill"),
             Crash::OperatingSystem => (FaultKind::OsCrash, "crash of the operating system"),
             Crash::Power => (FaultKind::PowerCut, "power cut"),
@@ -229,6 +334,8 @@ impl Core {
             let id = process.as_ref().map_or(0, |process| process.id);
             self.network.process_is_gone(id, &mut self.kernel);
         } else {
+            // It is off now, whatever was to become of it.
+            machine.rebooting = false;
             self.network.machine_is_off(index, &mut self.kernel);
         }
         let Some(process) = process else { return Vec::new() };
@@ -239,6 +346,7 @@ impl Core {
             slot.local.alive.set(false);
             locals.push(slot.local);
         }
+        self.process_ended(index, exit);
         locals
     }
 }
