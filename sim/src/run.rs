@@ -147,6 +147,10 @@ impl Core {
             Event::NetArrive { connection, .. }
             | Event::NetWindow { connection, .. }
             | Event::NetReset { connection, .. } => !self.network.has_connection(connection),
+            Event::NetGiveUp { connection, end } => {
+                !self.network.may_give_up(connection, end.into())
+            }
+            Event::NetTrickle { .. } => false,
         }
     }
 
@@ -185,6 +189,10 @@ impl Core {
             Event::NetReset { connection, end } => {
                 self.network.reset_arrives(connection, end.into(), kernel);
             }
+            Event::NetGiveUp { connection, end } => {
+                self.network.give_up(connection, end.into(), kernel);
+            }
+            Event::NetTrickle { link } => self.network.trickle(link, &self.machines, kernel),
         }
     }
 

@@ -104,6 +104,24 @@ sites! {
     NetSlow = "net-slow";
     /// How slow a slow packet is.
     NetSlowness = "net-slowness";
+    /// Whether a packet lies in the tail of its link's latencies.
+    NetTail = "net-tail";
+    /// Whether a packet is lost.
+    NetLoss = "net-loss";
+    /// Whether a link becomes clogged.
+    NetClog = "net-clog";
+    /// For how long a link is clogged.
+    NetClogLength = "net-clog-length";
+    /// Which machines are clogged one after the other, when, and in which order they are freed.
+    NetSwizzle = "net-swizzle";
+    /// Whether a packet is changed on its way.
+    NetCorrupt = "net-corrupt";
+    /// Where and how a packet is changed.
+    NetCorruptBytes = "net-corrupt-bytes";
+    /// Whether a connection comes to be on one side only.
+    NetOneSided = "net-one-sided";
+    /// On which side it does.
+    NetOneSidedEnd = "net-one-sided-end";
     /// Whether a connection is reset as a packet arrives.
     NetReset = "net-reset";
     /// Whether a packet arrives in parts.

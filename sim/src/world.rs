@@ -114,7 +114,7 @@ impl World {
         Self { owner: Rc::new(Owner { shared: Rc::new(shared) }) }
     }
 
-    fn shared(&self) -> &Rc<Shared> {
+    pub(crate) fn shared(&self) -> &Rc<Shared> {
         &self.owner.shared
     }
 
@@ -212,26 +212,9 @@ impl World {
         self.shared().with(|core| core.machines[machine.0 as usize].process.is_some())
     }
 
-    /// Holds back all packets from one machine to another until [`heal`](Self::heal): nothing is
-    /// lost, as a transport that retransmits makes of a broken link.
-    pub fn block(&self, from: MachineId, to: MachineId) {
-        self.shared().with(|core| core.network.block(from.0, to.0));
-    }
-
-    /// Lets packets pass again from one machine to another.
-    pub fn heal(&self, from: MachineId, to: MachineId) {
-        self.shared().with(|core| core.network.heal(from.0, to.0, &mut core.kernel));
-    }
-
     /// Moves the machine's wall clock by so many milliseconds.
     pub fn jump_wall(&self, machine: MachineId, milliseconds: i64) {
         self.shared().with(|core| core.machines[machine.0 as usize].clock.jump(milliseconds));
-    }
-
-    /// Takes a port of a machine, as a process that is not simulated would: listening on it fails
-    /// with `AddrInUse`.
-    pub fn occupy_port(&self, machine: MachineId, port: u16) {
-        self.shared().with(|core| core.network.occupy(machine.0, port));
     }
 
     /// The machine's disk, to look into and to damage.
