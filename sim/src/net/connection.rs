@@ -388,6 +388,9 @@ impl Connection {
             pipe.held_bytes -= pipe.arrived_bytes;
             pipe.arrived_bytes = 0;
             pipe.arrived.clear();
+            // An end may stand behind what is thrown away. Without it the bytes before it would
+            // seem to have been all.
+            pipe.ended = false;
         }
         if error == io::ErrorKind::TimedOut {
             kernel.fault(FaultKind::SilentPeer, node, "gave up");
