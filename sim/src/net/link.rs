@@ -173,6 +173,10 @@ pub(super) struct Link {
     pub(super) from: u32,
     pub(super) to: u32,
     profile: LinkProfile,
+    /// The profile's least latency, in nanoseconds.
+    least: u64,
+    /// One step of the profile's latencies, in nanoseconds.
+    step: u64,
     /// Whether a test chose the profile for this link.
     pub(super) chosen: bool,
     /// When the line has sent all that was given to it.
@@ -219,10 +223,12 @@ pub(super) struct Aimed {
 
 impl Link {
     fn new(from: u32, to: u32, profile: LinkProfile) -> Self {
-        Self {
+        let mut link = Self {
             from,
             to,
             profile,
+            least: 0,
+            step: 0,
             chosen: false,
             line_free_at: 0,
             cut: None,
@@ -244,12 +250,16 @@ impl Link {
                 corrupted: 0,
                 connections: 0,
             },
-        }
+        };
+        link.set_profile(profile);
+        link
     }
 
     pub(super) fn set_profile(&mut self, profile: LinkProfile) {
         assert!(profile.packet_bytes > 0, "a packet holds something");
         self.profile = profile;
+        self.least = profile.least.as_nanos() as u64;
+        self.step = profile.spread.as_nanos() as u64 / LATENCY_STEPS;
     }
 
     /// Sends `bytes`, for `node`.
@@ -264,9 +274,7 @@ impl Link {
         self.statistics.packets += packets;
         self.statistics.bytes += bytes as u64;
         let drawn = kernel.choose(Site::NetLatency, node, LATENCY_STEPS);
-        let (least, spread) = (self.profile.least, self.profile.spread);
-        let step = spread.as_nanos() as u64 / LATENCY_STEPS;
-        let mut nanos = least.as_nanos() as u64 + drawn * step;
+        let mut nanos = self.least + drawn * self.step;
         nanos += self.wait_for_line(bytes, kernel);
         if self.from == self.to {
             return Journey { nanos, arrives: true };
@@ -277,7 +285,7 @@ impl Link {
         if lost == 0 {
             return Journey { nanos, arrives: true };
         }
-        let round_trip = 2 * (least + spread).as_nanos() as u64;
+        let round_trip = 2 * (self.least + self.step * LATENCY_STEPS);
         let after = (resend.after.as_nanos() as u64).max(round_trip);
         nanos += after * ((1 << lost) - 1);
         Journey { nanos, arrives: lost < resend.most }
