@@ -105,6 +105,23 @@ impl LinkProfile {
         bytes_per_second: 125_000_000,
         packet_bytes: 1_460,
     };
+
+    /// All profiles of this crate, with the names that plans use.
+    pub const NAMED: [(&'static str, Self); 7] = [
+        ("loopback", Self::LOOPBACK),
+        ("rack", Self::RACK),
+        ("zone", Self::ZONE),
+        ("region", Self::REGION),
+        ("wan", Self::WAN),
+        ("mobile-3g", Self::MOBILE_3G),
+        ("intranet", Self::INTRANET),
+    ];
+
+    /// The profile with this name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::NAMED.iter().find(|(other, _)| *other == name).map(|&(_, profile)| profile)
+    }
 }
 
 /// What a partition does to packets.

@@ -11,16 +11,6 @@ use woodchuck_io::{Env as _, Stream as _};
 use super::{Chat, Speaks, calm, connect, drain, faults, run, serve, time_until, world_with};
 use crate::{FaultKind, LinkProfile, NetFaults, World};
 
-const PROFILES: [LinkProfile; 7] = [
-    LinkProfile::LOOPBACK,
-    LinkProfile::RACK,
-    LinkProfile::ZONE,
-    LinkProfile::REGION,
-    LinkProfile::WAN,
-    LinkProfile::MOBILE_3G,
-    LinkProfile::INTRANET,
-];
-
 /// The least and the most time of round trips of one byte between "m" and "server".
 fn round_trips(world: &World, count: usize) -> (Duration, Duration) {
     let address = serve(world, |_, stream| async move {
@@ -48,7 +38,8 @@ fn round_trips(world: &World, count: usize) -> (Duration, Duration) {
 
 #[test]
 fn latencies_are_those_of_the_profile() {
-    for profile in PROFILES {
+    for (name, profile) in LinkProfile::NAMED {
+        assert_eq!(LinkProfile::named(name), Some(profile));
         let world = calm(1);
         world.set_default_link(LinkProfile { tail: 0, loss: 0, ..profile });
         let (least, most) = round_trips(&world, 200);
