@@ -53,6 +53,15 @@ fn latencies_are_those_of_the_profile() {
 }
 
 #[test]
+fn a_packet_costs_one_choice_when_nothing_goes_wrong() {
+    let world = calm(1);
+    let before = world.statistics().choices;
+    round_trips(&world, 200);
+    let made = world.statistics().choices - before;
+    assert!((400..430).contains(&made), "two packets for each round trip, and a start: {made}");
+}
+
+#[test]
 fn a_link_that_was_spoken_of_keeps_its_profile_and_each_way_has_its_own() {
     let world = calm(1);
     let (client, server) = (world.machine("client"), world.machine("server"));

@@ -152,6 +152,20 @@ fn a_clog_under_a_partition_goes_on_when_that_heals() {
 }
 
 #[test]
+fn the_last_packet_comes_through_a_clog_when_its_partition_heals() {
+    let world = calm(9);
+    let chat = Chat::new(&world, Speaks::Nobody);
+    world.clog(chat.server, chat.client, Duration::MAX);
+    world.block(chat.server, chat.client);
+    world.kill(chat.server);
+    world.run_for(SECOND);
+    assert!(chat.at_client.end.get().is_none());
+    world.heal(chat.server, chat.client);
+    world.run_for(SECOND);
+    assert!(chat.at_client.end.get().is_some(), "no other packet came to push it");
+}
+
+#[test]
 fn links_clog_by_themselves_if_faults_say_so() {
     for (clog, on) in [(0, false), (1000, true)] {
         let world = world_with(8, NetFaults { clog, ..NetFaults::none() });
