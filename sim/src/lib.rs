@@ -104,7 +104,7 @@ pub use fault_kind::{FaultGroup, FaultKind};
 pub use faults::{DiskFaults, Faults, Knob, MachineFaults, NetFaults, Regime};
 pub use machine::{Exit, MachineId, Resources, RestartPolicy, Suspension};
 pub use mesh::SimMesh;
-pub use net::{SimListener, SimNet, SimStream};
+pub use net::{Cut, LinkProfile, LinkStatistics, SimListener, SimNet, SimStream};
 pub use schedule::Policy;
 pub use site::{Site, SiteClass};
 pub use statistics::Statistics;
