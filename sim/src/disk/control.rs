@@ -78,7 +78,7 @@ impl DiskState {
     /// The size of its sectors; drawn when first asked for, if the profile does not say.
     pub(super) fn sector_bytes(&mut self, node: u32, kernel: &mut Kernel) -> usize {
         *self.profile.sector_bytes.get_or_insert_with(|| {
-            if kernel.choose(Site::DiskSector, node, 2) == 0 { 512 } else { 4096 }
+            if kernel.choose(Site::DiskSector, node, 4) < 3 { 512 } else { 4096 }
         })
     }
 
