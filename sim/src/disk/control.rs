@@ -126,13 +126,13 @@ impl DiskInspector {
     }
 
     /// Ends all that goes on until it is ended: failing places and disks, whoever began them, lies
-    /// about flushes, slow periods and stalls. Operations that a stall has held up already complete
-    /// when it would have been over. Blocks that are broken stay so until they are written.
+    /// about flushes, slow periods and stalls. Blocks that are broken stay so until they are
+    /// written.
     pub fn heal(&self) {
-        self.with(|disk| {
+        self.with_kernel(|disk, kernel| {
             disk.heal_sticky();
             disk.lies = Lies::default();
-            disk.recover();
+            disk.recover(kernel);
         });
     }
 
