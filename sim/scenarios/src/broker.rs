@@ -39,8 +39,8 @@ const STEPS: u64 = 1_000_000;
 /// How long the clients may take to come to their ends once the faults have ended.
 const END_LIMIT: Duration = Duration::from_secs(300);
 
-/// How long a graceful stop may take.
-const STOP_LIMIT: Duration = Duration::from_secs(30);
+/// How long a graceful stop may take: a disk may stall for a minute.
+const STOP_LIMIT: Duration = Duration::from_secs(300);
 
 /// How long the broker is left alone before its data is damaged.
 const IDLE: Duration = Duration::from_millis(500);
