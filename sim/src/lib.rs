@@ -24,8 +24,9 @@
 //!
 //! A task that panics, a world in which nothing can ever happen again while a test waits for
 //! something, and tasks that run for ever while nothing else happens are [`Failure`]s. The `run_*`
-//! methods panic with the failure's text, which names the seed, the time and the tasks; the
-//! `try_run_*` methods return it.
+//! methods panic with the failure's text, which names the seed, the time, the tasks and what they
+//! wait for; the `try_run_*` methods return it. A world may be told that a panic ends its process
+//! instead ([`WorldOptions::panics_crash`]).
 //!
 //! # Example
 //!
