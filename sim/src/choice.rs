@@ -94,8 +94,8 @@ impl Chooser {
         let value = if replaying {
             choices.replayed().min(range - 1)
         } else {
-            let place = (u64::from(site as u8) << 32) | u64::from(node);
-            let stream = seed ^ place.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+            let place = u64::from(node).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+            let stream = seed ^ site.stream() ^ place;
             pick(scramble(scramble(stream).wrapping_add(u64::from(choices.count))))
         };
         if value != 0 && recording {

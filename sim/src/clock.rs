@@ -275,19 +275,29 @@ impl Clock {
     /// Ends a freeze whose time is over, and counts it once a reading is wrong because of it.
     fn thaw(&mut self, kernel: &mut Kernel, node: u32) {
         let now = kernel.now;
-        let over = self.frozen.as_ref().is_some_and(|freeze| now >= freeze.until);
-        let lag =
-            |clock: &Self, freeze: &Freeze| clock.running(now.min(freeze.until)) - freeze.shown_ms;
         let Some(mut freeze) = self.frozen.take() else { return };
-        let lag = lag(self, &freeze);
-        if lag != 0 && !freeze.seen && (!over || freeze.late) {
+        let over = now >= freeze.until;
+        let wrong = self.lag(&freeze, now) != 0 && (!over || freeze.late);
+        if wrong && !freeze.seen {
             freeze.seen = true;
             kernel.fault(FaultKind::WallFreeze, node, "wall clock stood still");
         }
-        if !over {
+        if over {
+            self.end_freeze(&freeze);
+        } else {
             self.frozen = Some(freeze);
-        } else if freeze.late {
-            self.wall_offset_ms -= lag;
+        }
+    }
+
+    /// How many milliseconds wall time has stood still.
+    fn lag(&self, freeze: &Freeze, now: u64) -> i64 {
+        self.running(now.min(freeze.until)) - freeze.shown_ms
+    }
+
+    /// Wall time goes on: from where it stood, or from where it should be.
+    fn end_freeze(&mut self, freeze: &Freeze) {
+        if freeze.late {
+            self.wall_offset_ms -= self.lag(freeze, freeze.until);
         }
     }
 
@@ -303,6 +313,9 @@ impl Clock {
     pub(crate) fn freeze(&mut self, now: u64, nanos: u64, late: bool) {
         let until = now.saturating_add(nanos);
         let shown_ms = self.wall(now).as_millis();
+        if let Some(earlier) = self.frozen.take_if(|earlier| now >= earlier.until) {
+            self.end_freeze(&earlier);
+        }
         self.frozen = Some(Freeze { shown_ms, until, late, seen: false });
     }
 

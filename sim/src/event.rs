@@ -44,6 +44,10 @@ pub(crate) enum Event {
     NetWindow { connection: Key, end: u8 },
     /// `end` of a connection learns that it was reset.
     NetReset { connection: Key, end: u8 },
+    /// `end` of a connection has heard nothing for too long.
+    NetGiveUp { connection: Key, end: u8 },
+    /// A clogged link lets a packet pass.
+    NetTrickle { link: u32 },
     /// The next parcel from one shard to another arrives.
     MeshArrive { process: u32, machine: u16, from: u8, to: u8 },
     /// The world does something to a machine, unless it has since thought better of it.
@@ -122,9 +126,9 @@ impl Event {
             Self::DiskEffect { .. } => EventKind::DiskEffect,
             Self::DiskDone { .. } => EventKind::DiskDone,
             Self::NetDial { .. } | Self::NetDialed { .. } => EventKind::NetDial,
-            Self::NetArrive { .. } => EventKind::NetArrive,
+            Self::NetArrive { .. } | Self::NetTrickle { .. } => EventKind::NetArrive,
             Self::NetWindow { .. } => EventKind::NetWindow,
-            Self::NetReset { .. } => EventKind::NetReset,
+            Self::NetReset { .. } | Self::NetGiveUp { .. } => EventKind::NetReset,
             Self::MeshArrive { .. } => EventKind::MeshArrive,
             Self::Alarm { .. } => EventKind::Control,
         }
@@ -141,7 +145,9 @@ impl Event {
             Self::NetDial { dial } | Self::NetDialed { dial } => dial.number(),
             Self::NetArrive { connection, end }
             | Self::NetWindow { connection, end }
-            | Self::NetReset { connection, end } => connection.number() << 1 | u64::from(end),
+            | Self::NetReset { connection, end }
+            | Self::NetGiveUp { connection, end } => connection.number() << 1 | u64::from(end),
+            Self::NetTrickle { link } => u64::from(link),
             Self::MeshArrive { from, to, .. } => u64::from(from) << 8 | u64::from(to),
             Self::Alarm { alarm, .. } => alarm as u64,
         }

@@ -133,6 +133,30 @@ fault_kinds! {
     ShortReceive = "short-receive", Network;
     /// A writer waited for the other end to read.
     FullWindow = "full-window", Network;
+    /// A packet took many times as long as others do.
+    TailPacket = "tail-packet", Network;
+    /// A packet was lost.
+    LostPacket = "lost-packet", Network;
+    /// A packet took longer because its link was bad for a while.
+    GrayPacket = "gray-packet", Network;
+    /// A packet took longer because its line was slow for a while.
+    CappedPacket = "capped-packet", Network;
+    /// A packet or a connection attempt crawled through a clogged link.
+    CloggedPacket = "clogged-packet", Network;
+    /// A packet or a connection attempt met a partition.
+    CutPacket = "cut-packet", Network;
+    /// A packet arrived with other bytes than were sent.
+    CorruptPacket = "corrupt-packet", Network;
+    /// A connection came to be on one side only.
+    OneSidedConnect = "one-sided-connect", Network;
+    /// A connection attempt found no room among those that wait to be accepted.
+    FullBacklog = "full-backlog", Network;
+    /// One end forgot a connection and the other was not told.
+    HalfOpen = "half-open", Network;
+    /// An end gave up a connection because of silence.
+    SilentPeer = "silent-peer", Network;
+    /// A connection was reset because a test asked for it.
+    AskedReset = "asked-reset", Network;
 
     // Machines, their clocks and their cores.
 

@@ -24,8 +24,9 @@
 //!
 //! A task that panics, a world in which nothing can ever happen again while a test waits for
 //! something, and tasks that run for ever while nothing else happens are [`Failure`]s. The `run_*`
-//! methods panic with the failure's text, which names the seed, the time and the tasks; the
-//! `try_run_*` methods return it.
+//! methods panic with the failure's text, which names the seed, the time, the tasks and what they
+//! wait for; the `try_run_*` methods return it. A world may be told that a panic ends its process
+//! instead ([`WorldOptions::panics_crash`]).
 //!
 //! # Example
 //!
@@ -105,7 +106,7 @@ pub use fault_kind::{FaultGroup, FaultKind};
 pub use faults::{DiskFaults, Faults, Knob, MachineFaults, NetFaults, Regime};
 pub use machine::{Exit, MachineId, Resources, RestartPolicy, Suspension};
 pub use mesh::SimMesh;
-pub use net::{SimListener, SimNet, SimStream};
+pub use net::{Cut, LinkProfile, LinkStatistics, SimListener, SimNet, SimStream};
 pub use schedule::Policy;
 pub use site::{Site, SiteClass};
 pub use statistics::Statistics;

@@ -68,7 +68,8 @@ pub(crate) const POLL_NANOS: (u64, u64) = (200, 2_000);
 /// How much slower than others the starved shard runs.
 pub(crate) const STARVED_FACTOR: u64 = 40;
 
-/// Connections that may wait to be accepted on one listener. The next one is refused.
+/// Connections that may wait to be accepted on one listener. The next one's request is dropped, and
+/// its dialler asks again.
 pub const BACKLOG_CONNECTIONS: usize = 1024;
 
 /// Bytes on their way or unread in one direction of a connection: one of these is drawn for each
@@ -115,12 +116,52 @@ pub(crate) const UNSWEPT_FILES: usize = 32;
 /// Timers that were dropped and still sit in the event queue, before the queue is rebuilt.
 pub(crate) const STALE_TIMERS: usize = 4096;
 
+/// In so many steps the latency of a packet is drawn.
+pub(crate) const LATENCY_STEPS: u64 = 1024;
+
+/// How many times longer a packet in the tail of a link's latencies takes.
+pub(crate) const TAIL_FACTOR: u64 = 20;
+
+/// How long a sender waits for an answer before it sends again; twice as long the next time.
+pub(crate) const RESEND_AFTER: Duration = Duration::from_millis(200);
+
+/// So many losses of one packet, and its sender gives up the connection: after 12.6 s.
+pub(crate) const RESENDS: u32 = 6;
+
+/// How long a dialler waits before it asks again; twice as long the next time.
+pub(crate) const REDIAL_AFTER: Duration = Duration::from_secs(1);
+
+/// Packets, per million, that a gray link loses for each unit of its factor if its profile names a
+/// smaller loss: a factor says nothing about a link that never loses anything.
+pub(crate) const GRAY_LOSS: u32 = 100;
+
+/// A clogged link lets one packet pass in this time.
+pub(crate) const CLOG_INTERVAL: Duration = Duration::from_millis(50);
+
+/// How long a link that clogs by itself stays so: the least, and how much longer it may be.
+pub(crate) const CLOG_LEAST: Duration = Duration::from_millis(10);
+/// See [`CLOG_LEAST`].
+pub(crate) const CLOG_SPREAD: Duration = Duration::from_secs(2);
+
+/// How long held packets take once their link has healed.
+pub(crate) const HEALED_NANOS: u64 = 200_000;
+
+/// The longest burst of bytes that a corrupted packet has changed.
+pub(crate) const CORRUPT_BYTES: usize = 16;
+
 /// How long a connection attempt to a machine that is off waits at least before it fails.
 pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long a peer of a machine that lost power waits at least before its connection fails.
+/// How long an end of a connection bears silence at least before it gives up, be it that the other
+/// end's machine lost power, that it has forgotten the connection, or that a partition lies between.
 pub(crate) const SILENCE_TIMEOUT: Duration = Duration::from_secs(15);
 
 const _: () = assert!(BLOCK_BYTES.is_multiple_of(SECTOR_BYTES), "a block is whole sectors");
 const _: () = assert!(MACHINES * SHARDS < u32::MAX as usize, "a node number is 32 bits");
 const _: () = assert!(POLL_NANOS.0 > 0, "time must move with every poll, or a loop is invisible");
+const _: () =
+    assert!(CLOG_SPREAD.as_nanos() < CHOICE_RANGE as u128, "how long a clog lasts is one choice");
+const _: () = assert!(
+    (1 << RESENDS) * RESEND_AFTER.as_millis() < SILENCE_TIMEOUT.as_millis(),
+    "a sender that gives up does so before its peer does"
+);

@@ -165,6 +165,10 @@ impl Core {
             Event::Alarm { machine, alarm, number } => {
                 !self.machines[machine as usize].awaits(alarm, number)
             }
+            Event::NetGiveUp { connection, end } => {
+                !self.network.may_give_up(connection, end.into())
+            }
+            Event::NetTrickle { .. } => false,
         }
     }
 
@@ -203,6 +207,10 @@ impl Core {
             Event::NetReset { connection, end } => {
                 self.network.reset_arrives(connection, end.into(), kernel);
             }
+            Event::NetGiveUp { connection, end } => {
+                self.network.give_up(connection, end.into(), kernel);
+            }
+            Event::NetTrickle { link } => self.network.trickle(link, &self.machines, kernel),
         }
     }
 

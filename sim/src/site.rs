@@ -4,6 +4,8 @@
 //! has chosen there before. Its value does not depend on any other choice, so adding a site, or
 //! asking one more often, leaves all others as they were.
 
+use crate::choice::scramble;
+
 /// What kind of thing is decided at a site. Whoever simplifies a failing run goes by it: with its
 /// schedule and its timing harmless, a run is far simpler and hardly less faulty.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -195,6 +197,24 @@ sites! {
     NetSlow = "net-slow", Fault;
     /// How slow a slow packet is.
     NetSlowness = "net-slowness", Fault;
+    /// Whether a packet lies in the tail of its link's latencies.
+    NetTail = "net-tail", Fault;
+    /// Whether a packet is lost.
+    NetLoss = "net-loss", Fault;
+    /// Whether a link becomes clogged.
+    NetClog = "net-clog", Fault;
+    /// For how long a link is clogged.
+    NetClogLength = "net-clog-length", Fault;
+    /// Which machines are clogged one after the other, when, and in which order they are freed.
+    NetSwizzle = "net-swizzle", Fault;
+    /// Whether a packet is changed on its way.
+    NetCorrupt = "net-corrupt", Fault;
+    /// Where and how a packet is changed.
+    NetCorruptBytes = "net-corrupt-bytes", Fault;
+    /// Whether a connection comes to be on one side only.
+    NetOneSided = "net-one-sided", Fault;
+    /// On which side it does.
+    NetOneSidedEnd = "net-one-sided-end", Fault;
     /// Whether a connection is reset as a packet arrives.
     NetReset = "net-reset", Fault;
     /// Whether a packet arrives in parts.
@@ -255,7 +275,29 @@ sites! {
     RestartDelay = "restart-delay", Timing;
 }
 
+/// For each site a number that follows from its name alone, so that a new site, wherever it stands
+/// in the table, leaves the choices at all others as they were.
+const STREAMS: [u64; Site::ALL.len()] = {
+    let mut streams = [0; Site::ALL.len()];
+    let mut index = 0;
+    while index < streams.len() {
+        let name = Site::ALL[index].name().as_bytes();
+        let mut byte = 0;
+        while byte < name.len() {
+            streams[index] = scramble(streams[index] ^ name[byte] as u64);
+            byte += 1;
+        }
+        index += 1;
+    }
+    streams
+};
+
 impl Site {
+    /// The number from which its choices follow.
+    pub(crate) const fn stream(self) -> u64 {
+        STREAMS[self as usize]
+    }
+
     /// The site with this name.
     #[must_use]
     pub fn named(name: &str) -> Option<Self> {

@@ -173,29 +173,6 @@ impl World {
         crate::net::address_of(machine.0)
     }
 
-    /// Holds back all packets from one machine to another until [`heal`](Self::heal): nothing is
-    /// lost, as a transport that retransmits makes of a broken link.
-    pub fn block(&self, from: MachineId, to: MachineId) {
-        self.shared().with(|core| {
-            core.network.block(from.0, to.0);
-            core.kernel.tell_link(from.0, to.0, false);
-        });
-    }
-
-    /// Lets packets pass again from one machine to another.
-    pub fn heal(&self, from: MachineId, to: MachineId) {
-        self.shared().with(|core| {
-            core.network.heal(from.0, to.0, &mut core.kernel);
-            core.kernel.tell_link(from.0, to.0, true);
-        });
-    }
-
-    /// Takes a port of a machine, as a process that is not simulated would: listening on it fails
-    /// with `AddrInUse`.
-    pub fn occupy_port(&self, machine: MachineId, port: u16) {
-        self.shared().with(|core| core.network.occupy(machine.0, port));
-    }
-
     /// The machine's disk, to look into and to damage.
     #[must_use]
     pub fn disk(&self, machine: MachineId) -> DiskInspector {

@@ -24,7 +24,7 @@ pub(super) const fn group_name(group: FaultGroup) -> &'static str {
 }
 
 pub(super) fn policy(run: &Run) -> String {
-    format!("{:?}", run.policy).to_lowercase()
+    run.policy.name().to_owned()
 }
 
 /// A number with its digits in threes.

@@ -45,8 +45,8 @@ const CONSUMERS: u32 = 10;
 const JANITOR: u32 = 20;
 const AUDITOR: u32 = 30;
 
-/// How long a graceful stop may take.
-const STOP_LIMIT: Duration = Duration::from_secs(30);
+/// How long a graceful stop may take: a disk may stall for a minute.
+const STOP_LIMIT: Duration = Duration::from_secs(300);
 
 /// How long the broker is left alone before its data is damaged.
 const IDLE: Duration = Duration::from_millis(500);

@@ -113,7 +113,10 @@ impl Keeper {
                 FaultKind::OsCrash => Happening::OsCrashed,
                 FaultKind::PowerCut => Happening::PowerCut,
                 // These are told with their connection.
-                FaultKind::PeerReset | FaultKind::Refused | FaultKind::DialTimeout => return,
+                FaultKind::PeerReset
+                | FaultKind::SilentPeer
+                | FaultKind::Refused
+                | FaultKind::DialTimeout => return,
                 kind => Happening::Fault { kind, note },
             },
             _ => return,

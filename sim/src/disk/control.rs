@@ -78,7 +78,7 @@ impl DiskState {
     /// The size of its sectors; drawn when first asked for, if the profile does not say.
     pub(super) fn sector_bytes(&mut self, node: u32, kernel: &mut Kernel) -> usize {
         *self.profile.sector_bytes.get_or_insert_with(|| {
-            if kernel.choose(Site::DiskSector, node, 2) == 0 { 512 } else { 4096 }
+            if kernel.choose(Site::DiskSector, node, 4) < 3 { 512 } else { 4096 }
         })
     }
 
@@ -126,13 +126,13 @@ impl DiskInspector {
     }
 
     /// Ends all that goes on until it is ended: failing places and disks, whoever began them, lies
-    /// about flushes, slow periods and stalls. Operations that a stall has held up already complete
-    /// when it would have been over. Blocks that are broken stay so until they are written.
+    /// about flushes, slow periods and stalls. Blocks that are broken stay so until they are
+    /// written.
     pub fn heal(&self) {
-        self.with(|disk| {
+        self.with_kernel(|disk, kernel| {
             disk.heal_sticky();
             disk.lies = Lies::default();
-            disk.recover();
+            disk.recover(kernel);
         });
     }
 

@@ -173,10 +173,22 @@ impl DiskState {
         self.timing.transferred = 0;
     }
 
-    /// Ends bad times.
-    pub(super) fn recover(&mut self) {
-        self.timing.stalled_until = 0;
+    /// Ends bad times. What a stall held up goes on at once.
+    pub(super) fn recover(&mut self, kernel: &mut Kernel) {
         self.timing.slow_until = 0;
+        if kernel.now >= std::mem::take(&mut self.timing.stalled_until) {
+            return;
+        }
+        // The events that were put off come as well, and find nothing left to do.
+        for (key, operation) in self.operations.iter() {
+            let (machine, happened) = (self.machine, operation.request.is_none());
+            let event = if happened {
+                Event::DiskDone { machine, operation: key }
+            } else {
+                Event::DiskEffect { machine, operation: key }
+            };
+            kernel.events.push(operation.completes.max(kernel.now), event);
+        }
     }
 }
 

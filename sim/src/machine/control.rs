@@ -76,7 +76,7 @@ impl World {
     /// Starts a process as [`start`](Self::start) does, and starts it again whenever it has ended
     /// and `policy` says so: after its programs returned, a kill, a crash, a power cut, a reboot. A
     /// machine that is off by then is switched on. Each time it takes a drawn while, after which
-    /// `main` is called anew for each shard.
+    /// `main` is called anew for each shard. A process that a test starts meanwhile takes its place.
     ///
     /// # Panics
     /// If the machine runs a process already.

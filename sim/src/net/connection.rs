@@ -3,6 +3,11 @@
 //! A pipe holds what was written and has not been read: first in transit, then arrived. Packets of
 //! one pipe arrive in order, each by its own event. An end that is closed by its process stays
 //! until the other is closed too, so that what it sent still arrives.
+//!
+//! An end may forget a connection while the other knows nothing of it: because it gave up, because
+//! its reset was lost, because its machine died. Such a connection is half open. The other end
+//! learns of it from the answer to what it sends; if it only reads, it gives up after a silence, as
+//! kernels do that probe idle connections.
 
 use std::collections::VecDeque;
 use std::io;
@@ -11,11 +16,12 @@ use std::task::Waker;
 
 use bytes::{Bytes, BytesMut};
 
-use super::{Network, latency};
+use super::Network;
+use super::link::{Cut, Links, Resend};
 use crate::event::Event;
 use crate::fault_kind::FaultKind;
 use crate::kernel::Kernel;
-use crate::limits::{SILENCE_TIMEOUT, WINDOW_BYTES};
+use crate::limits::{CORRUPT_BYTES, SILENCE_TIMEOUT, WINDOW_BYTES};
 use crate::machine::Machine;
 use crate::site::Site;
 use crate::slab::Key;
@@ -25,6 +31,8 @@ pub(super) struct Connection {
     pub(super) ends: [End; 2],
     /// Pipe 0 carries from end 0 to end 1, pipe 1 back.
     pipes: [Pipe; 2],
+    /// The links on which the ends send.
+    links: [u32; 2],
     window: usize,
 }
 
@@ -40,6 +48,10 @@ pub(super) struct End {
     reset: Option<io::ErrorKind>,
     /// Its machine died and says nothing.
     silent: bool,
+    /// It knows nothing of the connection any more, and has not told the other end.
+    forgotten: bool,
+    /// When it has borne silence for long enough.
+    give_up_at: Option<u64>,
     reader: Option<Waker>,
     writer: Option<Waker>,
 }
@@ -54,6 +66,8 @@ impl End {
             open: true,
             reset: None,
             silent: false,
+            forgotten: false,
+            give_up_at: None,
             reader: None,
             writer: None,
         }
@@ -68,6 +82,8 @@ struct Pipe {
     /// In transit or arrived, and not read. At most the window.
     held_bytes: usize,
     last_arrival: u64,
+    /// A packet was lost so often that nothing more gets through: the writer gives up soon.
+    broken: bool,
     /// The writer said that nothing more will come.
     ending: bool,
     /// The reader was told so.
@@ -79,19 +95,10 @@ enum Packet {
     End,
 }
 
-impl Packet {
-    fn bytes(&self) -> usize {
-        match self {
-            Self::Data(segments) => segments.iter().map(Bytes::len).sum(),
-            Self::End => 0,
-        }
-    }
-}
-
 impl Connection {
-    pub(super) fn new(ends: [End; 2], window: u64) -> Self {
+    pub(super) fn new(ends: [End; 2], links: [u32; 2], window: u64) -> Self {
         let window = WINDOW_BYTES[window as usize];
-        Self { ends, pipes: [Pipe::default(), Pipe::default()], window }
+        Self { ends, pipes: [Pipe::default(), Pipe::default()], links, window }
     }
 
     /// The node of an end, if this process holds it.
@@ -100,39 +107,123 @@ impl Connection {
         (end.open && end.process == process).then_some(end.node)
     }
 
-    /// Machines of the sending and the receiving end.
-    fn route(&self, from: usize) -> (u32, u32) {
-        (self.ends[from].machine, self.ends[1 - from].machine)
+    /// Whether an end sends on this link.
+    pub(super) fn uses(&self, link: u32) -> bool {
+        self.links.contains(&link)
     }
 
-    /// Sends a packet from an end.
-    fn send(&mut self, key: Key, end: usize, packet: Packet, kernel: &mut Kernel) {
-        let (from, to) = self.route(end);
-        let delay = latency(from, to, self.ends[end].node, kernel);
-        let (node, bytes) = (self.ends[end].node, packet.bytes());
-        kernel.chronicle(|keeper| keeper.packet_sent(key, end, node, to, bytes));
+    /// Whether a partition makes either end give up.
+    pub(super) fn is_cut_off(&self, links: &Links) -> bool {
+        self.links.iter().any(|&link| links[link].cut == Some(Cut::Drop))
+    }
+
+    /// How many bytes of data the next packet from an end holds.
+    pub(super) fn next_packet_bytes(&self, end: usize) -> usize {
+        match self.pipes[end].transit.front() {
+            Some(Packet::Data(segments)) => segments.iter().map(Bytes::len).sum(),
+            Some(Packet::End) | None => 0,
+        }
+    }
+
+    /// Whether an end is in use and has not learnt of a reset.
+    pub(super) fn is_usable(&self, end: usize) -> bool {
+        self.ends[end].open && self.ends[end].reset.is_none()
+    }
+
+    /// Sends a packet with so many bytes from an end.
+    fn send(
+        &mut self,
+        (key, end): (Key, usize),
+        (packet, bytes): (Packet, usize),
+        links: &mut Links,
+        kernel: &mut Kernel,
+    ) {
+        if self.pipes[end].broken {
+            return;
+        }
+        let link = &mut links[self.links[end]];
+        let journey = link.travel(bytes, self.ends[end].node, Resend::DATA, kernel);
         let pipe = &mut self.pipes[end];
+        if !journey.arrives {
+            pipe.broken = true;
+            self.give_up_after(key, end, journey.nanos, kernel);
+            return;
+        }
+        let (node, to) = (self.ends[end].node, self.ends[1 - end].machine);
+        kernel.chronicle(|keeper| keeper.packet_sent(key, end, node, to, bytes));
         pipe.transit.push_back(packet);
-        pipe.last_arrival = pipe.last_arrival.max(kernel.now + delay);
+        pipe.last_arrival = pipe.last_arrival.max(kernel.now.saturating_add(journey.nanos));
         let event = Event::NetArrive { connection: key, end: end as u8 };
         kernel.events.push(pipe.last_arrival, event);
     }
 
-    /// Lets an end learn of a reset that the other end sends now.
-    fn send_reset(&mut self, key: Key, end: usize, kernel: &mut Kernel) {
-        let (from, to) = self.route(1 - end);
-        let delay = latency(from, to, self.ends[1 - end].node, kernel);
-        kernel.after(delay, Event::NetReset { connection: key, end: end as u8 });
+    /// Lets an end learn of a reset that the other end sends now, if it is not lost.
+    fn send_reset(&mut self, key: Key, end: usize, links: &mut Links, kernel: &mut Kernel) {
+        let sender = 1 - end;
+        let link = &mut links[self.links[sender]];
+        let journey = link.travel(0, self.ends[sender].node, Resend::NEVER, kernel);
+        if journey.arrives {
+            kernel.after(journey.nanos, Event::NetReset { connection: key, end: end as u8 });
+        } else {
+            self.forget(key, sender, kernel);
+        }
     }
 
     /// If the other end's machine died and is back, this end learns so from the answer to whatever
     /// its kernel sends next.
-    pub(super) fn reset_silent_peer(&mut self, key: Key, machine: u32, kernel: &mut Kernel) {
+    pub(super) fn reset_silent_peer(
+        &mut self,
+        key: Key,
+        machine: u32,
+        links: &mut Links,
+        kernel: &mut Kernel,
+    ) {
         for end in 0..2 {
             let peer = &self.ends[1 - end];
             if peer.silent && peer.machine == machine && self.ends[end].open {
-                self.send_reset(key, end, kernel);
+                self.send_reset(key, end, links, kernel);
             }
+        }
+    }
+
+    /// An end knows nothing of the connection any more, and the other is not told.
+    pub(super) fn forget(&mut self, key: Key, end: usize, kernel: &mut Kernel) {
+        if self.ends[end].forgotten {
+            return;
+        }
+        self.ends[end].forgotten = true;
+        if self.is_usable(1 - end) {
+            let node = self.ends[1 - end].node;
+            kernel.fault(FaultKind::HalfOpen, node, "half open connection");
+        }
+        self.bear_silence(key, 1 - end, kernel);
+    }
+
+    /// Nothing reaches an end any more: it will give up.
+    pub(super) fn bear_silence(&mut self, key: Key, end: usize, kernel: &mut Kernel) {
+        let End { open: true, reset: None, give_up_at: None, node, .. } = self.ends[end] else {
+            return;
+        };
+        let patience = SILENCE_TIMEOUT.as_nanos() as u64;
+        let patience = patience + kernel.choose(Site::NetTimeout, node, 1 << 32) * 10;
+        self.give_up_after(key, end, patience, kernel);
+    }
+
+    /// An end will give up, unless it does so earlier or hears something.
+    fn give_up_after(&mut self, key: Key, end: usize, nanos: u64, kernel: &mut Kernel) {
+        let at = kernel.now.saturating_add(nanos);
+        let give_up_at = &mut self.ends[end].give_up_at;
+        if give_up_at.is_none_or(|other| at < other) {
+            *give_up_at = Some(at);
+            kernel.events.push(at, Event::NetGiveUp { connection: key, end: end as u8 });
+        }
+    }
+
+    /// Packets pass again: an end that was waiting for no other reason has something to hear.
+    pub(super) fn hear_again(&mut self, end: usize) {
+        let peer = &self.ends[1 - end];
+        if !peer.silent && !peer.forgotten && !self.pipes[end].broken {
+            self.ends[end].give_up_at = None;
         }
     }
 
@@ -141,8 +232,8 @@ impl Connection {
         &mut self,
         key: Key,
         end: usize,
-        segments: &mut VecDeque<Bytes>,
-        waker: &Waker,
+        (segments, waker): (&mut VecDeque<Bytes>, &Waker),
+        links: &mut Links,
         kernel: &mut Kernel,
     ) -> io::Result<bool> {
         if let Some(error) = self.ends[end].reset {
@@ -165,7 +256,7 @@ impl Connection {
         let handed_over = room.min(total);
         if handed_over > 0 {
             self.pipes[end].held_bytes += handed_over;
-            self.send(key, end, Packet::Data(packet), kernel);
+            self.send((key, end), (Packet::Data(packet), handed_over), links, kernel);
         }
         if handed_over < total {
             kernel.fault(FaultKind::FullWindow, self.ends[end].node, "full window");
@@ -179,11 +270,10 @@ impl Connection {
         &mut self,
         key: Key,
         end: usize,
-        buffer: &mut BytesMut,
-        waker: &Waker,
+        (buffer, waker): (&mut BytesMut, &Waker),
+        links: &mut Links,
         kernel: &mut Kernel,
     ) -> Option<io::Result<usize>> {
-        let (from, to) = self.route(1 - end);
         let node = self.ends[end].node;
         let pipe = &mut self.pipes[1 - end];
         if pipe.arrived_bytes == 0 {
@@ -217,27 +307,41 @@ impl Connection {
         pipe.arrived_bytes -= wanted;
         pipe.held_bytes -= wanted;
         if self.ends[1 - end].writer.is_some() {
-            let delay = latency(to, from, node, kernel);
-            kernel.after(delay, Event::NetWindow { connection: key, end: 1 - end as u8 });
+            let journey = links[self.links[end]].travel(0, node, Resend::DATA, kernel);
+            // A window is told of again and again, so it is never lost for good.
+            kernel.after(journey.nanos, Event::NetWindow { connection: key, end: 1 - end as u8 });
         }
         Some(Ok(wanted))
     }
 
     /// Says that nothing more will be sent from this end.
-    pub(super) fn shutdown(&mut self, key: Key, end: usize, kernel: &mut Kernel) -> io::Result<()> {
+    pub(super) fn shutdown(
+        &mut self,
+        key: Key,
+        end: usize,
+        links: &mut Links,
+        kernel: &mut Kernel,
+    ) -> io::Result<()> {
         if let Some(error) = self.ends[end].reset {
             return Err(error.into());
         }
         if !self.pipes[end].ending {
             self.pipes[end].ending = true;
-            self.send(key, end, Packet::End, kernel);
+            self.send((key, end), (Packet::End, 0), links, kernel);
         }
         Ok(())
     }
 
     /// The next packet from `end` arrives. True if the receiver is gone and answers with a reset.
-    fn arrive(&mut self, key: Key, end: usize, receiver_off: bool, kernel: &mut Kernel) -> bool {
-        let (from, _) = self.route(end);
+    fn arrive(
+        &mut self,
+        key: Key,
+        end: usize,
+        receiver_off: bool,
+        links: &mut Links,
+        kernel: &mut Kernel,
+    ) -> bool {
+        let from = self.ends[end].machine;
         let pipe = &mut self.pipes[end];
         let packet = pipe.transit.pop_front().expect("one event for each packet in transit");
         let receiver = &mut self.ends[1 - end];
@@ -269,6 +373,9 @@ impl Connection {
                 }
                 let bytes: usize = segments.iter().map(Bytes::len).sum();
                 kernel.chronicle(|keeper| keeper.packet_arrived(key, end, node, from, bytes));
+                if links[self.links[end]].corrupts(node, kernel) {
+                    corrupt(&mut segments, bytes, node, kernel);
+                }
                 pipe.arrived_bytes += bytes;
                 pipe.arrived.extend(segments);
                 kernel.statistics.net_bytes += bytes as u64;
@@ -279,7 +386,13 @@ impl Connection {
     }
 
     /// An end learns of a reset.
-    fn be_reset(&mut self, key: Key, end: usize, error: io::ErrorKind, kernel: &mut Kernel) {
+    pub(super) fn be_reset(
+        &mut self,
+        key: Key,
+        end: usize,
+        error: io::ErrorKind,
+        kernel: &mut Kernel,
+    ) {
         if self.ends[end].reset.is_some() || !self.ends[end].open {
             return;
         }
@@ -290,8 +403,15 @@ impl Connection {
             pipe.held_bytes -= pipe.arrived_bytes;
             pipe.arrived_bytes = 0;
             pipe.arrived.clear();
+            // An end may stand behind what is thrown away. Without it the bytes before it would
+            // seem to have been all.
+            pipe.ended = false;
         }
-        kernel.fault(FaultKind::PeerReset, node, "connection reset");
+        if error == io::ErrorKind::TimedOut {
+            kernel.fault(FaultKind::SilentPeer, node, "gave up");
+        } else {
+            kernel.fault(FaultKind::PeerReset, node, "connection reset");
+        }
         kernel.chronicle(|keeper| keeper.connection_reset(key, node, error));
         kernel.wake(&mut self.ends[end].reader);
         kernel.wake(&mut self.ends[end].writer);
@@ -315,9 +435,27 @@ fn take_front(segments: &mut VecDeque<Bytes>, mut bytes: usize) -> VecDeque<Byte
     front
 }
 
+/// Changes a bit, or all bytes of a burst.
+fn corrupt(segments: &mut VecDeque<Bytes>, bytes: usize, node: u32, kernel: &mut Kernel) {
+    let mut at = kernel.choose(Site::NetCorruptBytes, node, bytes as u64) as usize;
+    let how = kernel.choose(Site::NetCorruptBytes, node, 8 + CORRUPT_BYTES as u64) as usize;
+    let (mask, length) = if how < 8 { (1 << how, 1) } else { (0xA5, how - 7) };
+    let hit = segments.iter_mut().find(|segment| {
+        let here = at < segment.len();
+        at -= if here { 0 } else { segment.len() };
+        here
+    });
+    let hit = hit.expect("the place lies within the bytes");
+    let mut changed = BytesMut::from(&hit[..]);
+    changed[at..].iter_mut().take(length).for_each(|byte| *byte ^= mask);
+    *hit = changed.freeze();
+    kernel.fault(FaultKind::CorruptPacket, node, "corrupt packet");
+}
+
 impl Network {
-    pub(super) fn connection(&mut self, key: Key) -> Option<&mut Connection> {
-        self.connections.get_mut(key)
+    /// A connection and what it sends on.
+    pub(super) fn connection(&mut self, key: Key) -> Option<(&mut Connection, &mut Links)> {
+        Some((self.connections.get_mut(key)?, &mut self.links))
     }
 
     /// The next packet from `end` of a connection arrives.
@@ -329,55 +467,89 @@ impl Network {
         kernel: &mut Kernel,
     ) {
         let Some(connection) = self.connections.get(key) else { return };
-        let (from, to) = connection.route(end);
         let event = Event::NetArrive { connection: key, end: end as u8 };
-        if self.held_back(from, to, event) {
-            return;
+        if !self.held_back(connection.links[end], event, kernel) {
+            self.deliver_packet(key, end, machines, kernel);
         }
-        let receiver_off = !machines[to as usize].powered;
-        let connection = self.connections.get_mut(key).expect("it was there");
-        let node = connection.ends[1 - end].node;
-        if connection.arrive(key, end, receiver_off, kernel) {
-            connection.send_reset(key, end, kernel);
+    }
+
+    pub(super) fn deliver_packet(
+        &mut self,
+        key: Key,
+        end: usize,
+        machines: &[Machine],
+        kernel: &mut Kernel,
+    ) {
+        let Some((connection, links)) = self.connection(key) else { return };
+        let receiver = &connection.ends[1 - end];
+        let receiver_off = !machines[receiver.machine as usize].powered;
+        let node = receiver.node;
+        if connection.arrive(key, end, receiver_off, links, kernel) {
+            connection.send_reset(key, end, links, kernel);
         }
         if kernel.chance(Site::NetReset, node, kernel.faults.net.reset) {
             kernel.fault(FaultKind::RandomReset, node, "random reset");
+            links[connection.links[end]].statistics.resets += 1;
             connection.be_reset(key, 1 - end, io::ErrorKind::ConnectionReset, kernel);
-            connection.send_reset(key, end, kernel);
+            connection.send_reset(key, end, links, kernel);
         }
     }
 
     /// The writer at `end` learns that there is room.
     pub(crate) fn window_opens(&mut self, key: Key, end: usize, kernel: &mut Kernel) {
         let Some(connection) = self.connections.get(key) else { return };
-        let (from, to) = connection.route(1 - end);
         let event = Event::NetWindow { connection: key, end: end as u8 };
-        if self.held_back(from, to, event) {
-            return;
+        if !self.held_back(connection.links[1 - end], event, kernel) {
+            self.deliver_window(key, end, kernel);
         }
-        if let Some(connection) = self.connections.get_mut(key) {
+    }
+
+    pub(super) fn deliver_window(&mut self, key: Key, end: usize, kernel: &mut Kernel) {
+        if let Some((connection, _)) = self.connection(key) {
             kernel.wake(&mut connection.ends[end].writer);
         }
     }
 
-    /// `end` learns that the connection was reset, or gives up on a silent peer.
+    /// `end` learns that the connection was reset, unless the reset is lost on its way.
     pub(crate) fn reset_arrives(&mut self, key: Key, end: usize, kernel: &mut Kernel) {
-        let Some(connection) = self.connections.get(key) else { return };
-        let (from, to) = connection.route(1 - end);
-        let given_up = self.off.contains(&from);
-        let event = Event::NetReset { connection: key, end: end as u8 };
-        if !given_up && self.held_back(from, to, event) {
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        let link = connection.links[1 - end];
+        if self.links[link].cut == Some(Cut::Drop) {
+            self.links[link].meet_cut(kernel);
+            connection.forget(key, 1 - end, kernel);
             return;
         }
-        let error = if given_up { io::ErrorKind::TimedOut } else { io::ErrorKind::ConnectionReset };
-        if let Some(connection) = self.connections.get_mut(key) {
-            connection.be_reset(key, end, error, kernel);
+        let event = Event::NetReset { connection: key, end: end as u8 };
+        if !self.held_back(link, event, kernel) {
+            self.deliver_reset(key, end, kernel);
+        }
+    }
+
+    pub(super) fn deliver_reset(&mut self, key: Key, end: usize, kernel: &mut Kernel) {
+        let Some((connection, links)) = self.connection(key) else { return };
+        links[connection.links[1 - end]].statistics.resets += 1;
+        connection.be_reset(key, end, io::ErrorKind::ConnectionReset, kernel);
+    }
+
+    /// Whether an end may still give up.
+    pub(crate) fn may_give_up(&self, key: Key, end: usize) -> bool {
+        let connection = self.connections.get(key);
+        connection.is_some_and(|connection| connection.ends[end].give_up_at.is_some())
+    }
+
+    /// `end` has heard nothing for too long, if it did not hear something meanwhile.
+    pub(crate) fn give_up(&mut self, key: Key, end: usize, kernel: &mut Kernel) {
+        let Some((connection, _)) = self.connection(key) else { return };
+        if connection.ends[end].give_up_at == Some(kernel.now) {
+            connection.ends[end].give_up_at = None;
+            connection.be_reset(key, end, io::ErrorKind::TimedOut, kernel);
+            connection.forget(key, end, kernel);
         }
     }
 
     /// An end is closed: by the process that holds it, or because that process died.
     pub(super) fn close_end(&mut self, key: Key, end: usize, reset: bool, kernel: &mut Kernel) {
-        let Some(connection) = self.connections.get_mut(key) else { return };
+        let Some((connection, links)) = self.connection(key) else { return };
         if !connection.ends[end].open {
             return;
         }
@@ -389,10 +561,10 @@ impl Network {
         let wakers = [closing.reader.take(), closing.writer.take()];
         kernel.dropped.push(Box::new(wakers));
         if reset && !broken {
-            connection.send_reset(key, 1 - end, kernel);
+            connection.send_reset(key, 1 - end, links, kernel);
         } else if !connection.pipes[end].ending && !broken {
             connection.pipes[end].ending = true;
-            connection.send(key, end, Packet::End, kernel);
+            connection.send((key, end), (Packet::End, 0), links, kernel);
         }
         self.forget_if_closed(key);
     }
@@ -418,10 +590,7 @@ impl Network {
         dying.silent = true;
         let wakers = [dying.reader.take(), dying.writer.take()];
         kernel.dropped.push(Box::new(wakers));
-        let node = connection.ends[1 - end].node;
-        let patience = SILENCE_TIMEOUT.as_nanos() as u64;
-        let patience = patience + kernel.choose(Site::NetTimeout, node, 1 << 32) * 10;
-        kernel.after(patience, Event::NetReset { connection: key, end: 1 - end as u8 });
+        connection.bear_silence(key, 1 - end, kernel);
         self.forget_if_closed(key);
     }
 

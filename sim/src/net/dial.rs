@@ -3,6 +3,10 @@
 //! The shards of one process may listen on one address; the world chooses which of them gets a
 //! connection. A connection stands as soon as the listening machine's kernel took it, before the
 //! process accepts it: what the other end writes meanwhile waits.
+//!
+//! A dialler whose request gets no answer asks again, after a while that doubles each time, and
+//! fails with a time-out in the end: requests are lost, meet a partition, find a machine that is off
+//! or a listener with no room. It is refused at once if nobody listens.
 
 use std::collections::VecDeque;
 use std::io;
@@ -10,11 +14,15 @@ use std::net::{IpAddr, SocketAddr};
 use std::task::Waker;
 
 use super::connection::{Connection, End};
-use super::{Network, address_of, latency, machine_at};
+use super::link::Resend;
+use super::{Network, address_of, machine_at};
 use crate::event::Event;
 use crate::fault_kind::FaultKind;
 use crate::kernel::Kernel;
-use crate::limits::{BACKLOG_CONNECTIONS, CONNECT_TIMEOUT, FIRST_EPHEMERAL_PORT, WINDOW_BYTES};
+use crate::limits::{
+    BACKLOG_CONNECTIONS, CLOG_INTERVAL, CONNECT_TIMEOUT, FIRST_EPHEMERAL_PORT, REDIAL_AFTER,
+    WINDOW_BYTES,
+};
 use crate::machine::Machine;
 use crate::shard::Handle;
 use crate::site::Site;
@@ -48,7 +56,24 @@ pub(super) struct Dial {
     waker: Option<Waker>,
     outcome: Option<io::Result<Key>>,
     answered: bool,
+    /// When the first request was sent.
+    began: u64,
+    /// How often a request got no answer.
+    unanswered: u32,
+    /// It crawled through a clogged link already.
+    crawled: bool,
 }
+
+/// What a listening machine does about a request.
+enum Answer {
+    Accept(Key),
+    Refuse,
+    /// There are listeners, and none has room.
+    Ignore,
+}
+
+/// How often a request or its answer is sent again when it is lost.
+const DIAL: Resend = Resend { after: REDIAL_AFTER, most: 3 };
 
 impl Network {
     /// Takes a port as a process that is not simulated would.
@@ -167,40 +192,77 @@ impl Network {
             waker: Some(waker.clone()),
             outcome: None,
             answered: false,
+            began: kernel.now,
+            unanswered: 0,
+            crawled: false,
         });
-        let target = machine_at(to.ip(), handle.machine).unwrap_or(u32::MAX);
-        let delay = latency(handle.machine, target, handle.node, kernel);
-        kernel.after(delay, Event::NetDial { dial: key });
+        // What is sent nowhere gets no answer however long it takes.
+        let nanos = machine_at(to.ip(), handle.machine).map_or(0, |target| {
+            let link = self.links.between(handle.machine, target);
+            link.travel(0, handle.node, DIAL, kernel).nanos
+        });
+        kernel.after(nanos, Event::NetDial { dial: key });
         Ok(key)
     }
 
     /// A connection attempt reaches its machine, or fails to.
     pub(crate) fn dial_arrives(&mut self, key: Key, machines: &[Machine], kernel: &mut Kernel) {
-        let Some(dial) = self.dials.get(key) else { return };
+        let Some(dial) = self.dials.get_mut(key) else { return };
         let (from, node, to) = (dial.machine, dial.node, dial.to);
         let target = machine_at(to.ip(), from)
             .filter(|&target| machines.get(target as usize).is_some_and(|machine| machine.powered));
-        let blocked = |there: u32| {
-            self.blocked.contains_key(&(from, there)) || self.blocked.contains_key(&(there, from))
-        };
-        let Some(target) = target.filter(|&there| !blocked(there)) else {
-            let patience = CONNECT_TIMEOUT.as_nanos() as u64;
-            let patience = patience + kernel.choose(Site::NetTimeout, node, 1 << 32) * 4;
-            self.answer(key, Err(io::ErrorKind::TimedOut.into()), patience, kernel);
-            kernel.fault(FaultKind::DialTimeout, node, "nobody answers");
-            kernel.chronicle(|keeper| keeper.connection_failed(node, to, false));
+        let in_time = kernel.now - dial.began < CONNECT_TIMEOUT.as_nanos() as u64;
+        let Some(target) = target.filter(|_| in_time) else { return self.dial_again(key, kernel) };
+        let (there, back) = (self.links.number(from, target), self.links.number(target, from));
+        if self.links[there].cut.is_some() || self.links[back].cut.is_some() {
+            let cut = if self.links[there].cut.is_some() { there } else { back };
+            self.links[cut].meet_cut(kernel);
+            return self.dial_again(key, kernel);
+        }
+        let clogged = self.links[there].is_clogged(kernel) || self.links[back].is_clogged(kernel);
+        if clogged && !dial.crawled {
+            dial.crawled = true;
+            kernel.fault(FaultKind::CloggedPacket, node, "clogged request");
+            kernel.after(CLOG_INTERVAL.as_nanos() as u64, Event::NetDial { dial: key });
             return;
-        };
-        let delay = latency(target, from, node, kernel);
-        let outcome = match self.pick_listener(target, to, node, kernel) {
-            Some(listener) => Ok(self.establish(key, listener, kernel)),
-            None => {
+        }
+        let journey = self.links[back].travel(0, node, DIAL, kernel);
+        if !journey.arrives {
+            return self.dial_again(key, kernel);
+        }
+        match self.answer_to(target, to, node, kernel) {
+            Answer::Accept(listener) => {
+                self.establish(key, listener, [there, back], journey.nanos, kernel);
+            }
+            Answer::Refuse => {
                 kernel.fault(FaultKind::Refused, node, "connection refused");
                 kernel.chronicle(|keeper| keeper.connection_failed(node, to, true));
-                Err(io::ErrorKind::ConnectionRefused.into())
+                let refused = Err(io::ErrorKind::ConnectionRefused.into());
+                self.answer(key, refused, journey.nanos, kernel);
             }
-        };
-        self.answer(key, outcome, delay, kernel);
+            Answer::Ignore => {
+                kernel.fault(FaultKind::FullBacklog, node, "full backlog");
+                self.dial_again(key, kernel);
+            }
+        }
+    }
+
+    /// A request got no answer: it is sent again, unless that would be too late.
+    fn dial_again(&mut self, key: Key, kernel: &mut Kernel) {
+        let Some(dial) = self.dials.get_mut(key) else { return };
+        let wait = (REDIAL_AFTER.as_nanos() as u64) << dial.unanswered;
+        dial.unanswered += 1;
+        let patience = CONNECT_TIMEOUT.as_nanos() as u64;
+        if kernel.now + wait - dial.began < patience {
+            kernel.after(wait, Event::NetDial { dial: key });
+            return;
+        }
+        let give_up_at =
+            dial.began + patience + kernel.choose(Site::NetTimeout, dial.node, 1 << 32) * 4;
+        let wait = give_up_at.saturating_sub(kernel.now);
+        let (node, to) = (dial.node, dial.to);
+        kernel.chronicle(|keeper| keeper.connection_failed(node, to, false));
+        self.answer(key, Err(io::ErrorKind::TimedOut.into()), wait, kernel);
     }
 
     fn answer(&mut self, key: Key, outcome: io::Result<Key>, delay: u64, kernel: &mut Kernel) {
@@ -210,56 +272,86 @@ impl Network {
         }
     }
 
-    /// The listener that gets a connection to this address, if any does.
-    fn pick_listener(
-        &self,
-        machine: u32,
-        to: SocketAddr,
-        node: u32,
-        kernel: &mut Kernel,
-    ) -> Option<Key> {
-        let hears = |listener: &ListenerState| {
+    /// What becomes of a request that has reached its machine.
+    fn answer_to(&self, machine: u32, to: SocketAddr, node: u32, kernel: &mut Kernel) -> Answer {
+        let place = (machine, to.port());
+        if self.refusing.get(&place).is_some_and(|&until| until > kernel.now) {
+            return Answer::Refuse;
+        }
+        let hears = |listener: &&ListenerState| {
             let bound: IpAddr = listener.address.ip();
-            let heard = bound.is_unspecified()
+            bound.is_unspecified()
                 || bound == to.ip()
-                || bound.is_loopback() && to.ip().is_loopback();
-            heard && listener.backlog.len() < BACKLOG_CONNECTIONS
+                || bound.is_loopback() && to.ip().is_loopback()
         };
-        let port = self.ports.get(&(machine, to.port()))?;
-        let listeners: Vec<Key> = port
-            .listeners
-            .iter()
-            .copied()
-            .filter(|&key| self.listeners.get(key).is_some_and(hears))
-            .collect();
+        let Some(port) = self.ports.get(&place) else { return Answer::Refuse };
+        let listener = |key: &Key| self.listeners.get(*key).filter(hears);
+        if !port.listeners.iter().any(|key| listener(key).is_some()) {
+            return Answer::Refuse;
+        }
+        let has_room =
+            |key: &Key| listener(key).is_some_and(|one| one.backlog.len() < BACKLOG_CONNECTIONS);
+        let listeners: Vec<Key> = port.listeners.iter().copied().filter(has_room).collect();
         match listeners.len() {
-            0 => None,
-            1 => Some(listeners[0]),
-            count => Some(listeners[kernel.choose(Site::NetAccept, node, count as u64) as usize]),
+            0 => Answer::Ignore,
+            1 => Answer::Accept(listeners[0]),
+            count => {
+                let index = kernel.choose(Site::NetAccept, node, count as u64) as usize;
+                Answer::Accept(listeners[index])
+            }
         }
     }
 
     /// The listening kernel takes a connection.
-    fn establish(&mut self, dial: Key, listener: Key, kernel: &mut Kernel) -> Key {
-        let dial = self.dials.get(dial).expect("it has just arrived");
+    fn establish(
+        &mut self,
+        key: Key,
+        listener: Key,
+        links: [u32; 2],
+        delay: u64,
+        kernel: &mut Kernel,
+    ) {
+        let dial = self.dials.get(key).expect("it has just arrived");
         let listener = self.listeners.get_mut(listener).expect("it was just picked");
         let window = kernel.choose(Site::NetWindow, listener.node, WINDOW_BYTES.len() as u64);
-        let dialled = End::new(dial.machine, dial.process, dial.node, dial.local);
-        let accepted = End::new(listener.machine, listener.process, listener.node, dial.to);
-        let connection = self.connections.insert(Connection::new([dialled, accepted], window));
-        listener.backlog.push_back(connection);
-        kernel.wake(&mut listener.waker);
-        kernel.statistics.connections += 1;
+        let mut ends = [
+            End::new(dial.machine, dial.process, dial.node, dial.local),
+            End::new(listener.machine, listener.process, listener.node, dial.to),
+        ];
+        let unaware = (links[0] != links[1]
+            && kernel.chance(Site::NetOneSided, dial.node, kernel.faults.net.one_sided))
+        .then(|| 1 - kernel.choose(Site::NetOneSidedEnd, dial.node, 2) as usize);
+        if let Some(unaware) = unaware {
+            ends[unaware].open = false;
+            kernel.fault(FaultKind::OneSidedConnect, dial.node, "connected on one side only");
+        }
+        let connection = self.connections.insert(Connection::new(ends, links, window));
+        if unaware != Some(1) {
+            listener.backlog.push_back(connection);
+            kernel.wake(&mut listener.waker);
+        }
         let (node, to) = (dial.node, listener.machine);
         kernel.chronicle(|keeper| keeper.connection_opened(connection, node, to));
-        connection
+        kernel.statistics.connections += 1;
+        self.links[links[0]].statistics.connections += 1;
+        if let (Some(unaware), Some(made)) = (unaware, self.connections.get_mut(connection)) {
+            made.forget(connection, unaware, kernel);
+        }
+        if unaware == Some(0) {
+            self.dial_again(key, kernel);
+        } else {
+            self.answer(key, Ok(connection), delay, kernel);
+        }
     }
 
     /// The answer to a connection attempt is back.
     pub(crate) fn dial_answered(&mut self, key: Key, kernel: &mut Kernel) {
-        if let Some(dial) = self.dials.get_mut(key) {
-            dial.answered = true;
-            kernel.wake(&mut dial.waker);
+        let Some(dial) = self.dials.get_mut(key) else { return };
+        dial.answered = true;
+        kernel.wake(&mut dial.waker);
+        let outcome = dial.outcome.as_ref().and_then(|outcome| outcome.as_ref().err());
+        if outcome.is_some_and(|error| error.kind() == io::ErrorKind::TimedOut) {
+            kernel.fault(FaultKind::DialTimeout, dial.node, "nobody answers");
         }
     }
 

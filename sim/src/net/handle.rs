@@ -179,7 +179,8 @@ impl Stream for SimStream {
             let Connected { handle, key, end } = &*connected;
             let into = buffer.as_mut().expect("not polled after it completed");
             let read = handle.network(|network, _, kernel| {
-                network.connection(*key)?.read(*key, *end, into, context.waker(), kernel)
+                let (connection, links) = network.connection(*key)?;
+                connection.read(*key, *end, (into, context.waker()), links, kernel)
             });
             let read = read.flatten().map_or(Poll::Pending, |result| {
                 Poll::Ready((result, buffer.take().expect("it was there")))
@@ -194,8 +195,9 @@ impl Stream for SimStream {
         poll_fn(move |context| {
             let Connected { handle, key, end } = &*connected;
             let written = handle.network(|network, _, kernel| {
-                let connection = network.connection(*key)?;
-                Some(connection.write(*key, *end, &mut segments, context.waker(), kernel))
+                let (connection, links) = network.connection(*key)?;
+                let waiting = (&mut segments, context.waker());
+                Some(connection.write(*key, *end, waiting, links, kernel))
             });
             match written.flatten() {
                 Some(Ok(true)) => Poll::Ready(Ok(())),
@@ -210,7 +212,8 @@ impl Stream for SimStream {
         async move {
             let Connected { handle, key, end } = &*connected;
             let shut = handle.network(|network, _, kernel| {
-                network.connection(*key).map(|connection| connection.shutdown(*key, *end, kernel))
+                let (connection, links) = network.connection(*key)?;
+                Some(connection.shutdown(*key, *end, links, kernel))
             });
             match shut.flatten() {
                 Some(result) => result,

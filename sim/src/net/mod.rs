@@ -1,34 +1,66 @@
 //! The simulated network: reliable byte streams that arrive when and how they like.
 //!
-//! **What may fail here.** Packets take a drawn time, sometimes a long one. What was written in one
-//! piece arrives in any pieces. A window bounds what is in transit or unread in one direction, and
-//! writers wait for it. Connections are refused when nobody listens, time out when the machine is
-//! off, and are reset at random if [`Faults`](crate::Faults) say so. A process that dies leaves
-//! ends or resets behind; a machine that dies leaves silence, until it is back or its peers give up.
+//! **What may fail here.** Rates are knobs in [`NetFaults`](crate::NetFaults); what has a method of
+//! [`World`](crate::World) happens when a test or a plan says so, once or for a time; what has
+//! neither is how a network is.
 //!
-//! **What never fails.** The bytes that arrive are a prefix of those that were written, in order,
-//! unchanged; nothing follows an end; a reset is seen as an error, never as an end.
+//! | What happens | Knob | Method | What is seen of it |
+//! |---|---|---|---|
+//! | latency, tail, loss, bandwidth of a link | | `set_link`, `set_default_link` | as its [`LinkProfile`] says |
+//! | slow packet | `slow` | `delay_packet` | up to 20 ms later, or as asked |
+//! | tail | `tail` | | twenty times as long |
+//! | loss | `loss` | `drop_packets` | later by a time that doubles; after six in a row the sender times out |
+//! | segments | `segment` | | a packet arrives in two parts, a read returns less than there is |
+//! | full window | | | a writer waits for its reader; the window is drawn for each connection |
+//! | reset | `reset` | `reset_connections` | an error at both ends, unread bytes kept or not |
+//! | closed or killed peer | | `kill` | an end, or a reset |
+//! | dead machine | | `crash_os`, `power_cut` | silence, until it is back or its peers time out |
+//! | half-open connection | | `forget_connections` | a reset for what is sent; a reader alone times out |
+//! | connection on one side only | `one_sided` | | the side that has it finds it half open; the dialler may time out |
+//! | refused connection | | `refuse_connects` | an error at once |
+//! | full backlog | | | the request is dropped: the dialler asks again and may time out |
+//! | partition, one way or both, held | | `block`, `partition`, `isolate` | packets come when it heals; dialling times out |
+//! | the same, dropped | | `partition`, `isolate` | connections time out unless it heals before |
+//! | clog | `clog` | `clog`, `clog_machine`, `swizzle` | one packet in 50 ms, one way |
+//! | gray link | | `gray_link` | more loss and latency for a time |
+//! | slow line | | `cap_bandwidth` | bytes pass at a lower rate for a time |
+//! | corruption | `corrupt` | `corrupt_packet` | data arrives changed: a bit, or a burst of bytes |
 //!
-//! Layout: `connection` holds the two streams of a connection, `dial` how one comes to be, `handle`
-//! the seam's traits.
+//! **What never fails.** Without corruption, the bytes that arrive are a prefix of those that were
+//! written, in order; nothing follows an end; a reset is seen as an error, never as an end.
+//! Duplicates and reordering do not exist in a byte stream: the kernel that acknowledges sees to
+//! that, and a lost packet is a late one. Corruption does exist, because the transport's checksum
+//! is sixteen bits and the machines between may break it; so it is for those who can notice.
+//!
+//! **Where it happens.** Each connection sends on two links, one each way. What is drawn for a
+//! packet is drawn when it is sent; a partition, a clog or a slow line meets it when it would
+//! arrive, so it also stops what was on its way. Everything holds for one direction, and the other
+//! is another link. A machine's link with itself is only ever reset and segmented.
+//!
+//! Layout: `link` holds what one direction does to a packet, `hold` packets that wait, `connection`
+//! the two streams of a connection, `dial` how one comes to be, `control` the methods of the world,
+//! `handle` the seam's traits.
 
 mod connection;
+mod control;
 mod count;
 mod dial;
 mod handle;
+mod hold;
+mod link;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 
 pub use handle::{SimListener, SimNet, SimStream};
+pub use link::{Cut, LinkProfile, LinkStatistics};
 
-use crate::event::Event;
-use crate::fault_kind::FaultKind;
 use crate::kernel::Kernel;
 use crate::site::Site;
 use crate::slab::{Key, Slab};
 use connection::Connection;
 use dial::{Dial, ListenerState, Port};
+use link::Links;
 
 /// The address of the machine with this number.
 pub(crate) fn address_of(machine: u32) -> IpAddr {
@@ -58,8 +90,9 @@ pub(crate) struct Network {
     listeners: Slab<ListenerState>,
     /// What listens, by machine and port.
     ports: BTreeMap<(u32, u16), Port>,
-    /// Directions in which packets are held back, with those that wait.
-    blocked: BTreeMap<(u32, u32), Vec<Event>>,
+    /// Ports that refuse whoever dials them, and until when.
+    refusing: BTreeMap<(u32, u16), u64>,
+    links: Links,
     /// Machines that are off.
     off: BTreeSet<u32>,
 }
@@ -71,31 +104,6 @@ impl Network {
 
     pub(crate) fn has_dial(&self, key: Key) -> bool {
         self.dials.contains(key)
-    }
-
-    /// Holds back packets.
-    pub(crate) fn block(&mut self, from: u32, to: u32) {
-        self.blocked.entry((from, to)).or_default();
-    }
-
-    /// Lets packets pass again.
-    pub(crate) fn heal(&mut self, from: u32, to: u32, kernel: &mut Kernel) {
-        for event in self.blocked.remove(&(from, to)).unwrap_or_default() {
-            // All at one time, so that they keep their order.
-            kernel.after(200_000, event);
-        }
-    }
-
-    /// Keeps an event back if its packet's way is blocked.
-    fn held_back(&mut self, from: u32, to: u32, event: Event) -> bool {
-        if self.blocked.is_empty() {
-            return false;
-        }
-        let held = self.blocked.get_mut(&(from, to));
-        held.is_some_and(|events| {
-            events.push(event);
-            true
-        })
     }
 
     /// A process has ended. `process` is its number.
@@ -130,21 +138,11 @@ impl Network {
     /// reset.
     pub(crate) fn machine_is_back(&mut self, machine: u32, kernel: &mut Kernel) {
         self.off.remove(&machine);
-        for (key, connection) in self.connections.iter_mut() {
-            connection.reset_silent_peer(key, machine, kernel);
+        let Self { connections, links, .. } = self;
+        for (key, connection) in connections.iter_mut() {
+            connection.reset_silent_peer(key, machine, links, kernel);
         }
     }
-}
-
-/// How long a packet takes.
-fn latency(from: u32, to: u32, node: u32, kernel: &mut Kernel) -> u64 {
-    let drawn = kernel.choose(Site::NetLatency, node, 1024);
-    let mut nanos = if from == to { 2_000 + drawn * 10 } else { 50_000 + drawn * 440 };
-    if from != to && kernel.chance(Site::NetSlow, node, kernel.faults.net.slow) {
-        nanos += kernel.choose(Site::NetSlowness, node, 20_000_000);
-        kernel.fault(FaultKind::SlowPacket, node, "slow packet");
-    }
-    nanos
 }
 
 #[cfg(test)]

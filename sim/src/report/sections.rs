@@ -211,7 +211,7 @@ pub(super) fn world(page: &mut String, run: &Run) {
         (name, number(value.into()))
     });
     let mut knobs: Vec<_> = knobs.collect();
-    knobs.push(("tasks are picked".to_owned(), format!("{:?}", run.policy).to_lowercase()));
+    knobs.push(("tasks are picked".to_owned(), run.policy.name().to_owned()));
     table(page, "Knobs that are on", &knobs);
     table(page, "Drawn by the stage", &counts(&run.drawn));
     let mattered = FaultKind::ALL.iter().map(|kind| (kind, run.statistics.faults(*kind)));

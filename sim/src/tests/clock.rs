@@ -78,6 +78,19 @@ fn wall_time_freezes_when_asked_and_is_right_again_or_late() {
 }
 
 #[test]
+fn a_freeze_that_made_wall_time_late_keeps_it_late_through_the_next() {
+    let world = world_with(1, |_| ());
+    let (off, _) = struck(&world, |world, machine| {
+        world.freeze_wall(machine, Duration::from_millis(300), true);
+        world.pause_for(machine, Duration::from_millis(400));
+        world.run_for(Duration::from_millis(350));
+        world.freeze_wall(machine, Duration::from_millis(200), false);
+    });
+    // The world ran 350 ms more than `struck` knows of.
+    assert!(near(off, 350 - 300), "{off}");
+}
+
+#[test]
 fn wall_time_leaps_when_asked() {
     let world = world_with(1, |_| ());
     let (off, back) = struck(&world, World::leap_wall);

@@ -219,7 +219,8 @@ fn a_yield_lets_every_ready_task_run_whatever_the_policy() {
                         })
                         .detach();
                 }
-                env.sleep(Duration::from_millis(20)).await;
+                // Long enough for a shard that is starved.
+                env.sleep(Duration::from_millis(100)).await;
                 assert!(rounds.iter().all(|round| round.get() == 50), "{rounds:?}");
             });
         }
@@ -268,8 +269,11 @@ fn policies_differ_and_none_starves() {
 
 #[test]
 fn polls_of_a_shard_cost_time_and_shards_run_side_by_side() {
-    let world =
-        World::with_options(WorldOptions { faults: Faults::none(), ..WorldOptions::new(3) });
+    let world = World::with_options(WorldOptions {
+        faults: Faults::none(),
+        policy: Some(Policy::Fifo),
+        ..WorldOptions::new(3)
+    });
     let polls: Rc<RefCell<Vec<(usize, u64)>>> = Rc::default();
     let log = Rc::clone(&polls);
     world.start(world.machine("m"), 2, move |env| {

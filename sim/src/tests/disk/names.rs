@@ -34,6 +34,35 @@ fn without_order_any_names_may_be_lost_but_none_comes_back_to_front() {
 }
 
 #[test]
+fn without_order_a_name_is_not_taken_again_before_it_was_given_up() {
+    let (mut taken, mut back) = (0, 0);
+    for seed in 0..100 {
+        let world = World::new(seed);
+        let machine = world.machine("m");
+        world.set_disk(machine, DiskProfile::NVME.with_name_order(NameOrder::Any));
+        run(&world, |env| async move {
+            let old = create(&env, "/a").await;
+            write(&old, 0, 1, 1, Durability::Durable).await;
+            env.disk().rename(Path::new("/a"), Path::new("/b")).await.expect("there");
+            create_unsynced(&env, "/a").await;
+            let new = super::open(&env, "/a").await;
+            write(&new, 0, 1, 2, Durability::Durable).await;
+        });
+        world.power_cut(machine);
+        let disk = world.disk(machine);
+        let old = vec![1; 4096];
+        if disk.read("/a").is_some_and(|content| content == old) {
+            assert!(!disk.exists("/b"), "seed {seed}: one file with two names");
+            back += 1;
+        } else {
+            assert_eq!(disk.read("/b"), Some(old), "seed {seed}: a synced file was lost");
+            taken += u32::from(disk.exists("/a"));
+        }
+    }
+    assert!(taken > 10 && back > 10, "{taken} taken again, {back} back");
+}
+
+#[test]
 fn a_rename_without_a_directory_flush_is_lost_in_some_seeds() {
     for order in [NameOrder::Prefix, NameOrder::Any] {
         let mut lost = 0;

@@ -85,6 +85,35 @@ fn a_stalled_disk_completes_nothing_that_was_under_way() {
 }
 
 #[test]
+fn a_healed_disk_goes_on_at_once() {
+    let world = calm(1);
+    let machine = world.machine("m");
+    let (disk, finished) = (world.disk(machine), Rc::new(RefCell::new(0)));
+    let shared = Rc::clone(&finished);
+    world.start(machine, 1, move |env| {
+        let shared = Rc::clone(&shared);
+        async move {
+            let file = create(&env, "/f").await;
+            for block in 0..400 {
+                write(&file, block, 1, 1, Durability::Durable).await;
+                *shared.borrow_mut() += 1;
+            }
+        }
+    });
+    for _ in 0..10 {
+        disk.stall(Duration::from_secs(60));
+        world.run_for(Duration::from_secs(1));
+        let before = *finished.borrow();
+        disk.heal();
+        world.run_for(Duration::from_millis(2));
+        assert!(*finished.borrow() > before, "{before} were written, and nothing goes on");
+    }
+    world.run_to_idle();
+    assert_eq!(*finished.borrow(), 400);
+    assert_eq!(disk.read("/f"), Some(vec![1; 400 * 4096]));
+}
+
+#[test]
 fn a_slow_period_slows_everything_down_for_a_while() {
     let mut periods = 0;
     for seed in 0..20 {

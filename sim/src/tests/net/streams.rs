@@ -1,7 +1,6 @@
-//! The network: order, segments, windows, ends, resets and silence.
+//! Streams: order, segments, windows, ends, resets and silence.
 
 use std::cell::{Cell, RefCell};
-use std::future::Future;
 use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -10,65 +9,8 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use woodchuck_io::{Env as _, Listener as _, Mesh as _, Net as _, Stream as _};
 
-use super::run;
-use crate::{FaultKind, Faults, NetFaults, SimEnv, SimStream, World, WorldOptions};
-
-const PORT: u16 = 9092;
-
-fn any() -> SocketAddr {
-    SocketAddr::new("0.0.0.0".parse().expect("an address"), PORT)
-}
-
-/// Starts a server on a machine of its own that treats each connection as `serve` does.
-fn serve<F: Future<Output = ()> + 'static>(
-    world: &World,
-    serve: impl Fn(SimEnv, SimStream) -> F + 'static,
-) -> SocketAddr {
-    let machine = world.machine("server");
-    let serve = Rc::new(serve);
-    world.start(machine, 1, move |env| {
-        let serve = Rc::clone(&serve);
-        async move {
-            let listener = env.net().listen(any()).await.expect("free");
-            assert_eq!(listener.local_address(), any());
-            loop {
-                let (stream, _) = listener.accept().await.expect("it listens");
-                env.spawn("connection", serve(env.clone(), stream)).detach();
-            }
-        }
-    });
-    SocketAddr::new(world.address(machine), PORT)
-}
-
-async fn connect(env: &SimEnv, address: SocketAddr) -> SimStream {
-    loop {
-        if let Ok(stream) = env.net().connect(address).await {
-            return stream;
-        }
-        env.sleep(Duration::from_micros(100)).await;
-    }
-}
-
-/// Reads to the end or to an error.
-async fn drain(stream: &SimStream) -> (Vec<usize>, Vec<u8>, Option<ErrorKind>) {
-    let (mut pieces, mut all) = (Vec::new(), Vec::new());
-    loop {
-        let (result, bytes) = stream.read(BytesMut::with_capacity(1 << 16)).await;
-        match result {
-            Ok(0) => return (pieces, all, None),
-            Ok(length) => {
-                assert_eq!(length, bytes.len());
-                pieces.push(length);
-                all.extend_from_slice(&bytes);
-            }
-            Err(error) => return (pieces, all, Some(error.kind())),
-        }
-    }
-}
-
-fn numbered(length: usize) -> Vec<u8> {
-    (0..length).map(|index| (index * 31 % 251) as u8).collect()
-}
+use super::{PORT, any, connect, drain, numbered, run, serve};
+use crate::{FaultKind, Faults, NetFaults, SimStream, World, WorldOptions};
 
 #[test]
 fn bytes_arrive_in_order_in_any_pieces_through_any_window() {
@@ -361,4 +303,36 @@ fn a_connection_attempt_that_is_dropped_closes_what_came_of_it() {
     let accepted = world.statistics().connections;
     assert!(accepted > 20, "{accepted}");
     assert_eq!(u64::from(ended.get()), accepted, "no connection is left open");
+}
+
+/// A reset may throw away what has arrived and was not read, and with it the end that stood behind.
+#[test]
+fn a_reset_never_makes_an_end_of_what_it_throws_away() {
+    let mut resets = 0;
+    for seed in 0..40 {
+        let world = World::new(seed);
+        let address = serve(&world, |_, stream| async move {
+            stream.write(vec![Bytes::from(numbered(5000))]).await.expect("open");
+            stream.shutdown().await.expect("open");
+            std::future::pending::<()>().await;
+        });
+        let seen = Rc::new(Cell::new(None));
+        let (sink, client) = (Rc::clone(&seen), world.machine("client"));
+        world.start(client, 1, move |env| {
+            let sink = Rc::clone(&sink);
+            async move {
+                let stream = connect(&env, address).await;
+                env.sleep(Duration::from_secs(1)).await;
+                let (_, received, error) = drain(&stream).await;
+                sink.set(Some((received.len(), error)));
+            }
+        });
+        world.run_for(Duration::from_millis(500));
+        world.reset_connections(client, world.machine("server"));
+        world.run_for(Duration::from_secs(1));
+        let (received, error) = seen.get().expect("it was seen");
+        assert_eq!(error.is_none(), received == 5000, "seed {seed}: {received} {error:?}");
+        resets += usize::from(error.is_some());
+    }
+    assert!((5..35).contains(&resets), "{resets}");
 }
