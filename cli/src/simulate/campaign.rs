@@ -8,7 +8,7 @@ use std::time::Duration;
 use signal_hook::consts::SIGINT;
 use woodchuck_sim::FaultKind;
 use woodchuck_sim::limits::WORLDS_FOR_ALL_FAULTS;
-use woodchuck_sim::scenario::{Campaign, Run, Tally, Verdict};
+use woodchuck_sim::scenario::{Campaign, Run, Tally, Verdict, Violation};
 
 use super::arguments::{DEFAULT_SCENARIO, WorldArguments, parse_seeds, scenario_named};
 use super::quiet::Quiet;
@@ -176,7 +176,7 @@ pub(super) fn judge_run(run: &Run) -> Exit {
     match &run.verdict {
         Verdict::Passed | Verdict::Stopped => Exit::Done,
         Verdict::Inconclusive(_) => Exit::Inconclusive,
-        Verdict::Failed(violation) if violation.property == "deterministic" => {
+        Verdict::Failed(violation) if violation.property == Violation::DETERMINISTIC => {
             Exit::Nondeterministic
         }
         Verdict::Failed(_) => Exit::Violated,
@@ -211,7 +211,7 @@ mod tests {
         assert_eq!(judged(|_| ()), Exit::Done);
         assert_eq!(judged(|stage| stage.observer().violated("holds", "no")), Exit::Violated);
         assert_eq!(judged(|stage| stage.observer().inconclusive("who knows")), Exit::Inconclusive);
-        let differs = |stage: &mut Stage| stage.observer().violated("deterministic", "no");
+        let differs = |stage: &mut Stage| stage.observer().violated(Violation::DETERMINISTIC, "no");
         assert_eq!(judged(differs), Exit::Nondeterministic);
         let (_, mut played, idle, _) = played(1, |stage| stage.observer().violated("holds", "no"));
         played.interrupted = true;

@@ -73,7 +73,7 @@ pub(super) fn run(run: &Run, options: &RunOptions) -> Value {
         "events": run.statistics.all_events(),
         "choices": run.statistics.choices,
         "trace_hash": format!("{:016x}", run.trace_hash),
-        "policy": tell::policy(run),
+        "policy": run.policy.name(),
         "knobs": object(run.faults.iter().map(|(knob, value)| (knob.name, u64::from(value)))),
         "drawn": counted(&run.drawn),
         "properties": run.properties,

@@ -23,10 +23,6 @@ pub(super) const fn group_name(group: FaultGroup) -> &'static str {
     }
 }
 
-pub(super) fn policy(run: &Run) -> String {
-    run.policy.name().to_owned()
-}
-
 /// A number with its digits in threes.
 pub(super) fn number(number: u64) -> String {
     let digits = number.to_string();
@@ -160,7 +156,7 @@ pub(super) fn run(run: &Run, options: &RunOptions) -> String {
     for (what, text) in [
         ("seed", format!("{} of {}, {} faults", run.seed, run.scenario, options.regime.name())),
         ("knobs", run.faults.to_string()),
-        ("tasks", format!("picked by {}", policy(run))),
+        ("tasks", format!("picked by {}", run.policy.name())),
         ("drawn", counted(&run.drawn)),
         ("properties", run.properties.join(", ")),
         ("marks", hit),

@@ -58,6 +58,9 @@ fn run(violated: bool) -> Run {
         let _ = stage.draw("drawn", 3);
         stage.plan(move |director| async move {
             director.sleep(Duration::from_millis(40)).await;
+            // Nobody listens for a while.
+            director.world().kill(keeper);
+            director.sleep(Duration::from_millis(10)).await;
             director.world().power_cut(keeper);
             director.observer().hit("struck");
             director.start(keeper);

@@ -135,7 +135,7 @@ impl Campaign {
 /// The violation of two runs of one seed that differ.
 fn diverged(run: &Run, again: u64) -> Violation {
     Violation {
-        property: "deterministic".to_owned(),
+        property: Violation::DETERMINISTIC.to_owned(),
         time: run.elapsed,
         step: run.statistics.all_events(),
         machine: None,
