@@ -81,8 +81,9 @@ impl fmt::Display for Place<'_> {
     }
 }
 
-/// What came of a request, for the chronicle. It begins with `ok` if nothing was refused, and with
-/// `unknown` if the request may or may not have been served.
+/// What came of a request, for the chronicle. It begins with `ok` if nothing was refused, with
+/// `answered` if what the answer says is not looked into, and with `unknown` if the request may or
+/// may not have been served.
 struct Outcome<'a>(&'a Result<Response, ClientError>);
 
 impl fmt::Display for Outcome<'_> {
@@ -91,7 +92,7 @@ impl fmt::Display for Outcome<'_> {
             Err(error @ ClientError::Protocol(_)) => return error.fmt(formatter),
             Err(error) => return write!(formatter, "unknown: {error}"),
             Ok(Response::Produce(produced)) => produced,
-            Ok(_) => return formatter.write_str("ok"),
+            Ok(_) => return formatter.write_str("answered"),
         };
         let partitions = || produced.topics.iter().flat_map(|topic| &topic.partitions);
         let refused = partitions().any(|it| it.error_code.is_error());

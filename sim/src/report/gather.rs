@@ -315,7 +315,7 @@ impl Gatherer<'_> {
 
 /// What came of a client's operation, by the first word of what it says itself.
 fn judged(outcome: &str) -> &'static str {
-    if outcome.starts_with("ok") {
+    if outcome.starts_with("ok") || outcome.starts_with("answered") {
         "good"
     } else if outcome.starts_with("unknown") {
         "open"

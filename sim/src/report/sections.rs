@@ -111,7 +111,7 @@ fn legend(page: &mut String) {
         ("running", "1", "process runs"),
         ("paused", "1", "paused"),
         ("down", "1", "struck down"),
-        ("good", ".85", "operation went well"),
+        ("good", ".85", "operation was answered"),
         ("bad", ".85", "was refused or failed"),
         ("unsure", ".6", "nobody knows"),
         ("disk", ".9", "disk operation, with a tick where it happened, red at its end if cut off"),
