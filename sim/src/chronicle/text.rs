@@ -35,6 +35,7 @@ impl Chronicle {
             H::Resumed => "goes on".to_owned(),
             H::Controlled { note } => (*note).to_owned(),
             H::Fault { kind, note } => format!("fault {}: {note}", kind.name()),
+            H::Lost { kind, count } => format!("{count} {}", kind.name()),
             H::TaskPanicked { task, message } => format!("task \"{task}\" panics: {message}"),
             H::Note { text } => text.clone(),
             H::OperationBegan { operation, client, text } => {
