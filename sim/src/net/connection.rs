@@ -80,11 +80,16 @@ enum Packet {
 }
 
 impl Packet {
+    fn parts(&self) -> impl Iterator<Item = &[u8]> {
+        let segments = match self {
+            Self::Data(segments) => Some(segments),
+            Self::End => None,
+        };
+        segments.into_iter().flatten().map(|segment| &segment[..])
+    }
+
     fn bytes(&self) -> usize {
-        match self {
-            Self::Data(segments) => segments.iter().map(Bytes::len).sum(),
-            Self::End => 0,
-        }
+        self.parts().map(<[u8]>::len).sum()
     }
 }
 
@@ -111,6 +116,7 @@ impl Connection {
         let delay = latency(from, to, self.ends[end].node, kernel);
         let (node, bytes) = (self.ends[end].node, packet.bytes());
         kernel.chronicle(|keeper| keeper.packet_sent(key, end, node, to, bytes));
+        kernel.trace.contents(node, packet.parts());
         let pipe = &mut self.pipes[end];
         pipe.transit.push_back(packet);
         pipe.last_arrival = pipe.last_arrival.max(kernel.now + delay);
