@@ -118,6 +118,9 @@ impl Keeper {
                 "stop" => Happening::AskedToStop,
                 "pause" => Happening::Paused,
                 "resume" => Happening::Resumed,
+                "boot" => Happening::Booted,
+                // The world's own doings.
+                "" => return,
                 _ => Happening::Controlled { note },
             },
             EventKind::Fault => match FaultKind::ALL[number as usize] {

@@ -79,6 +79,8 @@ pub enum Happening {
     Paused,
     /// The process goes on after a pause.
     Resumed,
+    /// The machine was switched on.
+    Booted,
     /// Something else was done to the machine.
     Controlled {
         /// What.

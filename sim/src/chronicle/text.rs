@@ -32,6 +32,7 @@ impl Chronicle {
             H::OsCrashed => "crash of the operating system".to_owned(),
             H::PowerCut => "power cut".to_owned(),
             H::Paused => "is paused".to_owned(),
+            H::Booted => "is switched on".to_owned(),
             H::Resumed => "goes on".to_owned(),
             H::Controlled { note } => (*note).to_owned(),
             H::Fault { kind, note } => format!("fault {}: {note}", kind.name()),
