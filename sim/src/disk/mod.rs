@@ -285,6 +285,7 @@ impl DiskState {
             operation.sequence = sequence;
         }
         self.tell_submitted(key, kernel);
+        self.trace_contents(key, kernel);
         match (kind, inode) {
             (DiskOperation::Write, Some(inode)) => {
                 self.names.file_mut(inode).writes_in_flight.push(key);
