@@ -22,6 +22,8 @@ struct Consumer<E: Env> {
     /// Where it is, by partition. Kept across connections and crashes of the broker: an offset
     /// that was reached once stays valid for ever.
     positions: BTreeMap<i32, i64>,
+    /// The furthest end that it was told of, by partition.
+    ends: BTreeMap<i32, i64>,
     version: i16,
 }
 
@@ -29,7 +31,7 @@ struct Consumer<E: Env> {
 pub(crate) async fn consume<E: Env>(env: E, shared: Shared, version: i16) {
     let random = env.random("consumer");
     let positions = (0..shared.partitions).map(|partition| (partition, 0)).collect();
-    let mut consumer = Consumer { env, shared, random, positions, version };
+    let mut consumer = Consumer { env, shared, random, positions, ends: BTreeMap::new(), version };
     while !consumer.shared.ending.get() {
         let mut client = connect(&consumer.env, &consumer.shared, &mut consumer.random).await;
         while !consumer.shared.ending.get() {
@@ -46,7 +48,8 @@ pub(crate) async fn consume<E: Env>(env: E, shared: Shared, version: i16) {
 pub(crate) async fn read_all<E: Env>(env: E, shared: Shared) -> Vec<Vec<(i64, RecordId)>> {
     let random = env.random("auditor");
     let positions = (0..shared.partitions).map(|partition| (partition, 0)).collect();
-    let mut consumer = Consumer { env, shared, random, positions, version: 11 };
+    let mut consumer =
+        Consumer { env, shared, random, positions, ends: BTreeMap::new(), version: 11 };
     let mut records = vec![Vec::new(); consumer.shared.partitions as usize];
     'connection: loop {
         let mut client = connect(&consumer.env, &consumer.shared, &mut consumer.random).await;
@@ -139,6 +142,7 @@ impl<E: Env> Consumer<E> {
         let answers = response.topics.first().map(|topic| &topic.partitions[..]);
         let answers = answers.unwrap_or_default();
         assert_eq!(answers.len(), partitions.len(), "the answer lacks partitions");
+        self.check_progress(answers);
         let mut found = Vec::new();
         for answer in answers {
             self.take(answer, &mut found);
@@ -148,6 +152,31 @@ impl<E: Env> Consumer<E> {
             pause(&self.env, &mut self.random, 20).await;
         }
         Ok(found)
+    }
+
+    /// Whatever the bounds of a fetch: if there are records, it gets some, or a consumer of large
+    /// batches would never get on.
+    fn check_progress(&self, answers: &[FetchPartitionResponse]) {
+        let nothing =
+            answers.iter().all(|answer| answer.records.iter().all(bytes::Bytes::is_empty));
+        let waiting = answers.iter().find(|answer| {
+            !answer.error_code.is_error()
+                && answer.high_watermark > self.positions[&answer.partition_index]
+        });
+        if let Some(answer) = waiting.filter(|_| nothing) {
+            let partition = answer.partition_index;
+            panic!(
+                "a fetch got nothing, and partition {partition} has records from {} to {}",
+                self.positions[&partition], answer.high_watermark
+            );
+        }
+    }
+
+    /// Remembers how far a partition was said to go. That end was durable, and never moves back.
+    fn note_end(&mut self, partition: i32, end: i64) {
+        let known = self.ends.entry(partition).or_insert(end);
+        assert!(end >= *known, "partition {partition} ended at {known}, and now at {end}");
+        *known = end;
     }
 
     fn take(&mut self, answer: &FetchPartitionResponse, found: &mut Vec<(i32, i64, RecordId)>) {
@@ -161,6 +190,9 @@ impl<E: Env> Consumer<E> {
              at {}",
             answer.high_watermark
         );
+        if !answer.error_code.is_error() {
+            self.note_end(partition, answer.high_watermark);
+        }
         let mut next = position;
         for bytes in split_batches(answer) {
             let batch = Batch::parse_stored(bytes)
@@ -206,6 +238,7 @@ impl<E: Env> Consumer<E> {
             let Some(answer) = answer else { panic!("the answer lacks its partition") };
             expect_storage(answer.error_code);
             if !answer.error_code.is_error() {
+                self.note_end(partition, answer.offset);
                 return Ok(answer.offset);
             }
             if self.shared.history.borrow().known_end(partition) == 0 {

@@ -103,8 +103,13 @@ impl<E: Env> Producer<E> {
             while self.unanswered.len() < self.habits.window && !self.shared.ending.get() {
                 let batches = self.new_batches();
                 let request = self.request(&batches);
-                self.unanswered.push_back(batches);
-                client.send(self.habits.version, &request).await?;
+                // An impatient one sends it again before the first can be durable. Both answers
+                // have to say the same, and neither may come early.
+                let impatient = self.habits.idempotent && self.random.below(8) == 0;
+                for _ in 0..1 + usize::from(impatient) {
+                    self.unanswered.push_back(batches.clone());
+                    client.send(self.habits.version, &request).await?;
+                }
             }
             if !self.take_answer(client).await? {
                 return Ok(());
