@@ -1,7 +1,10 @@
 //! A consumer that checks what it reads, and that nothing it read goes away.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::time::Duration;
 
+use futures_util::future::{Either, select};
 use woodchuck_io::{Env, RandomStream};
 use woodchuck_server::protocol::fetch::{FetchPartition, FetchPartitionResponse, FetchTopic};
 use woodchuck_server::protocol::list_offsets::{
@@ -14,6 +17,16 @@ use woodchuck_stream::batch::build;
 use super::{Shared, TOPIC, connect, expect_lawful, expect_storage, pause};
 use crate::client::{Client, ClientError};
 use crate::history::RecordId;
+
+/// How long a patient consumer waits for records.
+const LONG_WAIT_MS: i32 = 15_000;
+
+/// How long a consumer that waits may be kept from records that are there. No fault of the world
+/// delays an answer as long as that.
+const WAKE_LIMIT: Duration = Duration::from_secs(10);
+
+/// How often a patient consumer looks whether there are records.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 struct Consumer<E: Env> {
     env: E,
@@ -100,7 +113,8 @@ impl<E: Env> Consumer<E> {
         let first = self.random.below(all);
         let partitions: Vec<i32> = (0..count).map(|step| ((first + step) % all) as i32).collect();
         let max_bytes = if self.random.below(4) == 0 { 1 } else { 16 << 10 };
-        let wait_ms = self.random.below(50) as i32;
+        let patient = self.random.below(16) == 0;
+        let wait_ms = if patient { LONG_WAIT_MS } else { self.random.below(50) as i32 };
         let found = self.fetch(client, &partitions, max_bytes, wait_ms).await?;
         for (partition, offset, id) in found {
             self.shared.history.borrow_mut().read(partition, offset, id);
@@ -135,7 +149,12 @@ impl<E: Env> Consumer<E> {
             topics: vec![FetchTopic { topic: TOPIC.to_owned(), partitions: wanted }],
             ..Default::default()
         });
-        let Response::Fetch(response) = client.call(self.version, &request).await? else {
+        let response = if max_wait_ms < LONG_WAIT_MS {
+            client.call(self.version, &request).await?
+        } else {
+            self.call_in_time(client, &request, partitions).await?
+        };
+        let Response::Fetch(response) = response else {
             unreachable!("answers are decoded as what was asked")
         };
         assert_eq!(response.error_code, ErrorCode::NONE, "the fetch as a whole failed");
@@ -152,6 +171,36 @@ impl<E: Env> Consumer<E> {
             pause(&self.env, &mut self.random, 20).await;
         }
         Ok(found)
+    }
+
+    /// Fetches with a long wait, and requires that an answer, if there is one, did not wait once
+    /// there were records: who waits is woken.
+    async fn call_in_time(
+        &self,
+        client: &mut Client<E>,
+        request: &Request,
+        partitions: &[i32],
+    ) -> Result<Response, ClientError> {
+        let there_since = Cell::new(None);
+        let look = std::pin::pin!(async {
+            let there = |&partition: &i32| {
+                let known = self.shared.history.borrow().known_end(partition);
+                known > self.positions[&partition]
+            };
+            while !partitions.iter().any(there) {
+                self.env.sleep(LOOK_EVERY).await;
+            }
+            there_since.set(Some(self.env.now()));
+            std::future::pending::<()>().await;
+        });
+        let answered = match select(std::pin::pin!(client.call(self.version, request)), look).await
+        {
+            Either::Left((answered, _)) => answered?,
+            Either::Right(_) => unreachable!("looking never ends"),
+        };
+        let late = there_since.get().map_or(Duration::ZERO, |since| self.env.now() - since);
+        assert!(late < WAKE_LIMIT, "records were there for {late:?} before a fetch was answered");
+        Ok(answered)
     }
 
     /// Whatever the bounds of a fetch: if there are records, it gets some, or a consumer of large
