@@ -4,15 +4,18 @@ use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use futures_util::future::{Either, select};
+use futures_util::future::{Either, select, try_join};
 use woodchuck_io::{Env, RandomStream};
 use woodchuck_server::protocol::fetch::{FetchPartition, FetchPartitionResponse, FetchTopic};
 use woodchuck_server::protocol::list_offsets::{
     LATEST_TIMESTAMP, ListOffsetsPartition, ListOffsetsTopic,
 };
-use woodchuck_server::protocol::{ErrorCode, FetchRequest, ListOffsetsRequest, Request, Response};
+use woodchuck_server::protocol::produce::{ProducePartition, ProduceTopic};
+use woodchuck_server::protocol::{
+    ErrorCode, FetchRequest, ListOffsetsRequest, ProduceRequest, Request, Response,
+};
 use woodchuck_stream::Batch;
-use woodchuck_stream::batch::build;
+use woodchuck_stream::batch::build::{self, Record};
 
 use super::{Shared, TOPIC, connect, expect_lawful, expect_storage, pause};
 use crate::client::{Client, ClientError};
@@ -41,6 +44,7 @@ struct Consumer<E: Env> {
 }
 
 /// Reads until bots are to end. Goes back to the beginning, or somewhere in between, now and then.
+/// In the end, when nothing strikes any more, it requires to be woken by a record.
 pub(crate) async fn consume<E: Env>(env: E, shared: Shared, version: i16) {
     let random = env.random("consumer");
     let positions = (0..shared.partitions).map(|partition| (partition, 0)).collect();
@@ -54,7 +58,37 @@ pub(crate) async fn consume<E: Env>(env: E, shared: Shared, version: i16) {
             }
         }
     }
+    consumer.require_waking().await;
     consumer.shared.ended.set(consumer.shared.ended.get() + 1);
+}
+
+/// Sends one record that nobody has sent before, and waits until it is acknowledged.
+async fn append_one<E: Env>(
+    client: &mut Client<E>,
+    shared: &Shared,
+    partition: i32,
+    id: RecordId,
+) -> Result<(), ClientError> {
+    let value = id.value(partition, 0);
+    let records = build::batch(&[Record { timestamp: 0, key: None, value: Some(&value) }]);
+    let partitions = vec![ProducePartition { partition_index: partition, records: Some(records) }];
+    let request = Request::Produce(ProduceRequest {
+        acks: -1,
+        timeout_ms: 1000,
+        topics: vec![ProduceTopic { name: TOPIC.to_owned(), partitions }],
+        ..Default::default()
+    });
+    shared.history.borrow_mut().sending(partition, id);
+    let Response::Produce(response) = client.call(7, &request).await? else {
+        unreachable!("answers are decoded as what was asked")
+    };
+    let answer = response.topics.first().and_then(|topic| topic.partitions.first());
+    let Some(answer) = answer else { panic!("the answer lacks its partition") };
+    expect_storage(answer.error_code);
+    if !answer.error_code.is_error() {
+        shared.history.borrow_mut().acknowledged(partition, answer.base_offset, id);
+    }
+    Ok(())
 }
 
 /// Reads every partition from its beginning to its end, and gives the records.
@@ -113,14 +147,54 @@ impl<E: Env> Consumer<E> {
         let first = self.random.below(all);
         let partitions: Vec<i32> = (0..count).map(|step| ((first + step) % all) as i32).collect();
         let max_bytes = if self.random.below(4) == 0 { 1 } else { 16 << 10 };
-        let patient = self.random.below(16) == 0;
-        let wait_ms = if patient { LONG_WAIT_MS } else { self.random.below(50) as i32 };
+        let wait_ms = self.random.below(50) as i32;
         let found = self.fetch(client, &partitions, max_bytes, wait_ms).await?;
         for (partition, offset, id) in found {
             self.shared.history.borrow_mut().read(partition, offset, id);
         }
         if self.random.below(3) == 0 {
             pause(&self.env, &mut self.random, 5).await;
+        }
+        Ok(())
+    }
+
+    /// Waits at the end of a partition while a record is sent there. Tries until no connection
+    /// breaks meanwhile.
+    async fn require_waking(&mut self) {
+        let partition = self.random.below(self.shared.partitions as u64) as i32;
+        if self.shared.history.borrow().known_end(partition) == 0 {
+            return; // Perhaps nobody has made the topic.
+        }
+        loop {
+            let mut client = connect(&self.env, &self.shared, &mut self.random).await;
+            match self.wait_for_record(&mut client, partition).await {
+                Ok(()) => return,
+                Err(error) => expect_lawful(&error),
+            }
+        }
+    }
+
+    async fn wait_for_record(
+        &mut self,
+        client: &mut Client<E>,
+        partition: i32,
+    ) -> Result<(), ClientError> {
+        let end = self.end(client, partition).await?;
+        self.positions.insert(partition, end);
+        let (env, shared) = (self.env.clone(), self.shared.clone());
+        let mut sender = connect(&env, &shared, &mut self.random).await;
+        // No bot that produces has such a number.
+        let producer = 1 << 31 | self.random.below(1 << 31) as u32;
+        let delay = Duration::from_micros(self.random.below(50_000));
+        let send = async {
+            env.sleep(delay).await;
+            append_one(&mut sender, &shared, partition, RecordId { producer, sequence: 0 }).await
+        };
+        let partitions = [partition];
+        let fetch = self.fetch(client, &partitions, 16 << 10, LONG_WAIT_MS);
+        let (found, ()) = try_join(fetch, send).await?;
+        for (partition, offset, id) in found {
+            self.shared.history.borrow_mut().read(partition, offset, id);
         }
         Ok(())
     }

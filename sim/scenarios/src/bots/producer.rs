@@ -100,16 +100,14 @@ impl<E: Env> Producer<E> {
             client.send(self.habits.version, &self.request(&batches)).await?;
         }
         while !self.done() {
+            if self.habits.idempotent && self.unanswered.is_empty() && self.random.below(4) == 0 {
+                self.send_twice(client).await?;
+            }
             while self.unanswered.len() < self.habits.window && !self.shared.ending.get() {
                 let batches = self.new_batches();
                 let request = self.request(&batches);
-                // An impatient one sends it again before the first can be durable. Both answers
-                // have to say the same, and neither may come early.
-                let impatient = self.habits.idempotent && self.random.below(8) == 0;
-                for _ in 0..1 + usize::from(impatient) {
-                    self.unanswered.push_back(batches.clone());
-                    client.send(self.habits.version, &request).await?;
-                }
+                self.unanswered.push_back(batches);
+                client.send(self.habits.version, &request).await?;
             }
             if !self.take_answer(client).await? {
                 return Ok(());
@@ -121,6 +119,22 @@ impl<E: Env> Producer<E> {
                 pause(&self.env, &mut self.random, self.habits.pause_ms).await;
             }
         }
+        Ok(())
+    }
+
+    /// Sends a request on two connections at once, as a client does that takes the first one for
+    /// dead. Both answers have to say the same, and neither may come before the batches are durable.
+    async fn send_twice(&mut self, client: &mut Client<E>) -> Result<(), ClientError> {
+        let mut second = connect(&self.env, &self.shared, &mut self.random).await;
+        let batches = self.new_batches();
+        let request = self.request(&batches);
+        self.unanswered.push_back(batches);
+        client.send(self.habits.version, &request).await?;
+        second.send(self.habits.version, &request).await?;
+        let Response::Produce(response) = second.receive().await? else {
+            unreachable!("answers are decoded as what was asked")
+        };
+        self.note_answer(&response);
         Ok(())
     }
 
