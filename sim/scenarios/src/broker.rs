@@ -17,9 +17,11 @@
 //!
 //! Under unrestricted faults the broker may give up, and may refuse to open. As long as it answers,
 //! its answers must be right. Two things are left out. On a disk that lies about what it has
-//! written, what was acknowledged may be lost: that takes another machine. And nothing is corrupted
-//! on the network: outside of batches Kafka's protocol has no checksum, so that clients would ask
-//! for something else, or be told something else, and nobody could know.
+//! written, or that spoils it, what was acknowledged may be lost: all of it if it was never written,
+//! and else the last group, if it is spoilt before a later one bears witness of it. Without another
+//! machine that cannot be told from what a crash has torn. And nothing is corrupted on the network:
+//! outside of batches Kafka's protocol has no checksum, so that clients would ask for something
+//! else, or be told something else, and nobody could know.
 
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
@@ -113,13 +115,23 @@ fn allowed(stage: &Stage) -> Allowed {
     let world = stage.world();
     let mut faults = world.faults();
     faults.net.corrupt = 0;
-    world.set_faults(faults.clone());
-    let disk = &faults.disk;
-    let lies = [disk.lying_flush, disk.lying_period, disk.lost_write, disk.misdirected_write];
-    Allowed {
-        storage_errors: stage.regime() == Regime::Unrestricted,
-        loss: lies.iter().any(|&rate| rate > 0),
+    let disk = &mut faults.disk;
+    let mut lies = [
+        &mut disk.lying_flush,
+        &mut disk.lying_period,
+        &mut disk.lost_write,
+        &mut disk.misdirected_write,
+        &mut disk.misdirected_read,
+        &mut disk.latent_error,
+        &mut disk.bit_rot,
+    ];
+    // Half of all disks break as they like but are honest: nothing may be lost on them.
+    if stage.draw("lies", 2) == 0 {
+        lies.iter_mut().for_each(|rate| **rate = 0);
     }
+    let loss = lies.iter().any(|rate| **rate > 0);
+    world.set_faults(faults);
+    Allowed { storage_errors: stage.regime() == Regime::Unrestricted, loss }
 }
 
 /// Draws the broker's disk and the way to it. Gives how many times longer everything takes than on
