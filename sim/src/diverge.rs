@@ -2,7 +2,9 @@
 //!
 //! Two runs of one seed that differ are a defect of the product or of the world: something that the
 //! seed does not decide got in. That they differ is told by their [hashes](crate::World::trace_hash);
-//! this finds the first event, or the first choice, that is not the same in both.
+//! this finds the first event, or the first choice, that is not the same in both. Bytes that are
+//! written or sent are compared too if [`trace_contents`](crate::WorldOptions::trace_contents) says
+//! so.
 //!
 //! # How
 //!

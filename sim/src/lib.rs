@@ -20,6 +20,12 @@
 //! any other. The choices that were not 0 are the world's [`Tape`]; a world that replays a tape does
 //! the same again, and one that replays a part of it does a simpler thing.
 //!
+//! # Finding out
+//!
+//! [`shrink`] makes the tape of a failing run as short as it goes. [`diverge`] names the first
+//! event in which two runs of one seed differ. A world that keeps a [`Chronicle`] tells what
+//! happened in it, with names and with numbers that match, for reports to draw.
+//!
 //! # Failures
 //!
 //! A task that panics, a world in which nothing can ever happen again while a test waits for

@@ -53,6 +53,13 @@ pub enum Traced {
         /// The task's name, or what else is known.
         note: &'static str,
     },
+    /// Bytes were handed to the disk or to the network.
+    Contents {
+        /// How many.
+        bytes: u64,
+        /// A hash of them.
+        hash: u64,
+    },
     /// Something was chosen.
     Choice {
         /// Where.
@@ -72,6 +79,9 @@ impl fmt::Display for TraceEntry {
                 let line = format!("{:<11} {number} {note}", kind.name());
                 formatter.write_str(line.trim_end())
             }
+            Traced::Contents { bytes, hash } => {
+                write!(formatter, "{:<11} {bytes} bytes, hash {hash:016x}", "contents")
+            }
             Traced::Choice { site, value } => {
                 write!(formatter, "{:<11} {} = {value}", "choice", site.name())
             }
@@ -83,6 +93,7 @@ impl fmt::Display for TraceEntry {
 enum Kept {
     Event(Entry),
     Choice { time: u64, site: Site, node: u32, value: u64 },
+    Contents { time: u64, node: u32, bytes: u64, hash: u64 },
 }
 
 /// A window of events of which everything is kept.
@@ -102,6 +113,8 @@ pub(crate) struct Trace {
     /// The hash after so many events, and after twice as many, and so on.
     checkpoints: Vec<u64>,
     window: Option<Box<Window>>,
+    /// Whether what is written and sent is hashed too.
+    hashes_contents: bool,
     ring: Vec<Entry>,
     /// Where in the ring the next entry goes, once it is full.
     next: usize,
@@ -115,13 +128,15 @@ impl Trace {
             latest_time: 0,
             checkpoints: Vec::new(),
             window: None,
+            hashes_contents: false,
             ring: Vec::new(),
             next: 0,
         }
     }
 
-    /// Keeps all of these events, and the choices made among them.
-    pub(crate) fn keep(&mut self, events: Option<Range<u64>>) {
+    /// Keeps all of these events, and the choices made among them; and hashes contents or not.
+    pub(crate) fn keep(&mut self, events: Option<Range<u64>>, hashes_contents: bool) {
+        self.hashes_contents = hashes_contents;
         self.window = events.map(|events| Box::new(Window { events, kept: Vec::new() }));
     }
 
@@ -142,6 +157,31 @@ impl Trace {
         self.mix(u64::from(site as u8) << 56 ^ u64::from(node) << 32 ^ value);
         if self.window.is_some() {
             self.keep_one(Kept::Choice { time: self.latest_time, site, node, value });
+        }
+    }
+
+    /// Takes note of bytes that are written or sent, if contents are hashed.
+    #[inline]
+    pub(crate) fn contents<'a>(&mut self, node: u32, parts: impl Iterator<Item = &'a [u8]>) {
+        if self.hashes_contents {
+            self.hash_contents(node, parts);
+        }
+    }
+
+    fn hash_contents<'a>(&mut self, node: u32, parts: impl Iterator<Item = &'a [u8]>) {
+        let (mut bytes, mut hash) = (0, 0_u64);
+        for part in parts {
+            bytes += part.len() as u64;
+            for word in part.chunks(8) {
+                let mut whole = [0; 8];
+                whole[..word.len()].copy_from_slice(word);
+                hash = (hash.rotate_left(5) ^ u64::from_le_bytes(whole))
+                    .wrapping_mul(0x51_7C_C1_B7_27_22_0A_95);
+            }
+        }
+        self.mix(hash ^ bytes);
+        if self.window.is_some() {
+            self.keep_one(Kept::Contents { time: self.latest_time, node, bytes, hash });
         }
     }
 
@@ -183,6 +223,10 @@ impl Trace {
             let (time, place, what) = match *kept {
                 Kept::Event(Entry { time, kind, machine, shard, number, note }) => {
                     (time, place(machine, shard), Traced::Event { kind, number, note })
+                }
+                Kept::Contents { time, node, bytes, hash } => {
+                    let place = place(node / SHARDS as u32, node % SHARDS as u32);
+                    (time, place, Traced::Contents { bytes, hash })
                 }
                 Kept::Choice { time, site, node, value } => {
                     let ours = matches!(site.class(), SiteClass::Plan | SiteClass::Workload);

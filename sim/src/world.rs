@@ -37,6 +37,10 @@ pub struct WorldOptions {
     pub livelock_polls: u64,
     /// Events, by their number, of which [`World::traced_window`] shall tell everything.
     pub trace_window: Option<Range<u64>>,
+    /// Whether [`World::trace_hash`] covers the bytes that are written to disks and sent over the
+    /// network. It finds what two runs write differently though it is as long, and costs time for
+    /// each byte.
+    pub trace_contents: bool,
     /// Whether what happens is told for [`World::chronicle`]. It changes nothing of the run.
     pub chronicle: bool,
     /// Whether a task that panics ends its process, as a crash does, instead of failing the world.
@@ -55,6 +59,7 @@ impl WorldOptions {
             record: true,
             livelock_polls: LIVELOCK_POLLS,
             trace_window: None,
+            trace_contents: false,
             chronicle: false,
             panics_crash: false,
         }
@@ -134,10 +139,11 @@ impl World {
     #[must_use]
     pub fn with_options(options: WorldOptions) -> Self {
         let WorldOptions { seed, faults, policy, tape, record, .. } = options;
-        let WorldOptions { livelock_polls, trace_window, chronicle, panics_crash, .. } = options;
+        let WorldOptions { livelock_polls, trace_window, trace_contents, .. } = options;
+        let WorldOptions { chronicle, panics_crash, .. } = options;
         let seed = tape.as_ref().map_or(seed, Tape::seed);
         let mut kernel = Kernel::new(seed, faults, Chooser::new(seed, tape.as_ref(), record));
-        kernel.trace.keep(trace_window);
+        kernel.trace.keep(trace_window, trace_contents);
         kernel.keeper = chronicle.then(Box::default);
         let drawn = Policy::numbered(kernel.choose(Site::Policy, 0, Policy::COUNT));
         let scheduler = Scheduler::new(policy.unwrap_or(drawn));

@@ -1,9 +1,11 @@
 //! A broker and its clients in one world, and what strikes the broker down.
 //!
 //! A seed draws the numbers of shards, partitions and clients, their habits, the log's sizes, the
-//! world's faults, and a plan: rounds of work, each ended by a kill, an operating system crash, a
-//! power cut or a graceful stop, and a start after a pause. In the end the broker runs undisturbed,
-//! the clients come to their ends, and an auditor reads everything.
+//! kind of disk, the link between clients and broker, the world's faults, and a plan: rounds of
+//! work, some of them hindered by a partition, a clog, a pause, a stall or a clock that jumps, each
+//! ended by a kill, an operating system crash, a power cut, a reboot or a graceful stop, and a start
+//! after a pause. In the end the broker runs undisturbed, the clients come to their ends, and an
+//! auditor reads everything.
 //!
 //! In half of all worlds acknowledged data is then damaged on the disk, and the broker started once
 //! more. That is beyond what it promises to survive; what it promises is to say so. It must either
@@ -14,7 +16,12 @@
 //! in bounded time once the faults end.
 //!
 //! Under unrestricted faults the broker may give up, and may refuse to open. As long as it answers,
-//! its answers must be right.
+//! its answers must be right. Two things are left out. On a disk that lies about what it has
+//! written, or that spoils it, what was acknowledged may be lost: all of it if it was never written,
+//! and else the last group, if it is spoilt before a later one bears witness of it. Without another
+//! machine that cannot be told from what a crash has torn. And nothing is corrupted on the network:
+//! outside of batches Kafka's protocol has no checksum, so that clients would ask for something
+//! else, or be told something else, and nobody could know.
 
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
@@ -26,7 +33,7 @@ use woodchuck_io::limits::BLOCK_BYTES;
 use woodchuck_server::kafka::KafkaOptions;
 use woodchuck_server::{Serve, ServeError};
 use woodchuck_sim::scenario::{Director, Limits, Observer, Scenario, Stage};
-use woodchuck_sim::{FaultKind, Faults, MachineId, Regime};
+use woodchuck_sim::{Cut, DiskProfile, FaultKind, Faults, LinkProfile, MachineId, Regime};
 use woodchuck_wal::LogOptions;
 
 use crate::bots::{Allowed, Habits, Shared, consume, harass, produce, read_all, tidy};
@@ -88,6 +95,7 @@ fn set(stage: &mut Stage) {
     shared.history.borrow_mut().lossy = allowed.loss;
     let broken = set_broker(stage, broker, &shared);
     set_clients(stage, clients, &shared);
+    let pace = set_link(stage, broker, clients);
     for mark in [REFUSED, HARMLESS, STRUCK_EARLY] {
         if stage.regime() == Regime::Budgeted {
             stage.sometimes(mark);
@@ -98,7 +106,7 @@ fn set(stage: &mut Stage) {
     let rounds = 1 + stage.draw("rounds", 6);
     let damaged = stage.draw("damaged", 2) == 1;
     stage.plan(move |director| async move {
-        let plan = Plan { director, broker, clients, shared, broken };
+        let plan = Plan { director, broker, clients, shared, broken, pace };
         plan.strike(rounds).await;
         plan.end(damaged).await;
     });
@@ -111,8 +119,48 @@ fn set(stage: &mut Stage) {
 
 /// What the faults of this world allow the broker.
 fn allowed(stage: &Stage) -> Allowed {
-    let unrestricted = stage.regime() == Regime::Unrestricted;
-    Allowed { storage_errors: unrestricted, loss: false }
+    let world = stage.world();
+    let mut faults = world.faults();
+    faults.net.corrupt = 0;
+    let disk = &mut faults.disk;
+    let mut lies = [
+        &mut disk.lying_flush,
+        &mut disk.lying_period,
+        &mut disk.lost_write,
+        &mut disk.misdirected_write,
+        &mut disk.misdirected_read,
+        &mut disk.latent_error,
+        &mut disk.bit_rot,
+    ];
+    // Half of all disks break as they like but are honest: nothing may be lost on them.
+    if stage.draw("lies", 2) == 0 {
+        lies.iter_mut().for_each(|rate| **rate = 0);
+    }
+    let loss = lies.iter().any(|rate| **rate > 0);
+    world.set_faults(faults);
+    Allowed { storage_errors: stage.regime() == Regime::Unrestricted, loss }
+}
+
+/// Draws the broker's disk and the way to it. Gives how many times longer everything takes than on
+/// the quickest.
+fn set_link(stage: &Stage, broker: MachineId, clients: MachineId) -> u32 {
+    let world = stage.world();
+    // Most worlds have what production has.
+    let disk = stage.draw("disk", 8) as usize;
+    let disk_pace = match DiskProfile::ALL.get(disk.saturating_sub(3)) {
+        Some(profile) => {
+            world.set_disk(broker, profile.clone());
+            if *profile == DiskProfile::HDD { 10 } else { 1 }
+        }
+        None => 1,
+    };
+    let link = stage.draw("link", 16) as usize;
+    let Some(&(_, profile)) = LinkProfile::NAMED.get(link.wrapping_sub(9)) else {
+        return disk_pace;
+    };
+    world.set_link(broker, clients, profile);
+    let latency = profile.least + profile.spread;
+    disk_pace.max((latency.as_micros() / 1000).clamp(1, 100) as u32)
 }
 
 /// Why the broker gave up, if it did.
@@ -183,6 +231,8 @@ struct Plan {
     clients: MachineId,
     shared: Shared,
     broken: Broken,
+    /// How many times longer than usual everything takes.
+    pace: u32,
 }
 
 impl Plan {
@@ -199,18 +249,26 @@ impl Plan {
         for _ in 0..rounds {
             // Every third time while it is still opening, or has only just begun.
             let early = self.director.choose(3) == 1;
-            let longest = Duration::from_micros(if early { 3_000 } else { 120_000 });
+            let longest = Duration::from_micros(if early { 3_000 } else { 120_000 }) * self.pace;
+            if !early && self.director.choose(3) == 1 {
+                self.pass(self.director.duration(Duration::ZERO..longest / 2)).await;
+                self.hinder();
+            }
             self.pass(self.director.duration(Duration::ZERO..longest)).await;
             if early && !self.may_give_up() {
                 self.observer().hit(STRUCK_EARLY);
             }
             self.observer().count("strikes", 1);
             let world = self.director.world();
-            match self.director.choose(4) {
+            match self.director.choose(5) {
                 0 => self.stop().await,
                 1 => world.kill(self.broker),
                 2 => world.crash_os(self.broker),
-                _ => world.power_cut(self.broker),
+                3 => world.power_cut(self.broker),
+                _ => self.reboot().await,
+            }
+            if self.director.choose(2) == 1 {
+                self.heal();
             }
             let pause = self.director.duration(Duration::ZERO..Duration::from_millis(30));
             self.pass(pause).await;
@@ -218,11 +276,51 @@ impl Plan {
         }
     }
 
+    /// Makes something hard for a while, without striking anybody down.
+    fn hinder(&self) {
+        let (world, broker, clients) = (self.director.world(), self.broker, self.clients);
+        let time = self.director.duration(Duration::from_millis(5)..Duration::from_millis(500));
+        self.observer().count("hindrances", 1);
+        let cut = if self.director.choose(2) == 1 { Cut::Drop } else { Cut::Hold };
+        match self.director.choose(12) {
+            0 => world.clog_machine(broker, time),
+            1 => world.clog(clients, broker, time),
+            2 => world.partition(&[broker], &[clients], cut),
+            3 => world.partition_one_way(&[broker], &[clients], cut),
+            4 => world.partition_one_way(&[clients], &[broker], cut),
+            5 => world.gray_link(broker, clients, (1000, 10), time),
+            6 => world.reset_connections(broker, clients),
+            7 => world.forget_connections(broker, clients),
+            8 => world.pause_for(broker, time),
+            9 => world.disk(broker).stall(time),
+            10 => world.jump_wall(broker, self.director.choose(20_000) as i64 - 10_000),
+            _ => world.cap_bandwidth(broker, clients, 50_000, time),
+        }
+    }
+
+    /// Ends whatever makes something hard.
+    fn heal(&self) {
+        let world = self.director.world();
+        world.heal_all();
+        world.resume(self.broker);
+        world.disk(self.broker).heal();
+    }
+
+    async fn reboot(&self) {
+        let (world, broker) = (self.director.world().clone(), self.broker);
+        world.reboot(broker, STOP_LIMIT);
+        self.director.expect("reboots", STOP_LIMIT * 2, move || !world.is_running(broker)).await;
+        self.check_broker().await;
+    }
+
     /// Nothing strikes any more: everybody comes to their end, and everything is looked at.
     async fn end(&self, damaged: bool) {
+        self.heal();
         if self.may_give_up() {
             return self.end_unrestricted().await;
         }
+        // Clocks stay as wrong as they are, and what a crash may lose it may.
+        self.director.world().set_faults(Faults::default());
         self.shared.ending.set(true);
         self.director.expect_bots(END_LIMIT).await;
         self.check_broker().await;

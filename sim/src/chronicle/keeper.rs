@@ -53,6 +53,18 @@ impl Kernel {
         self.chronicle(|keeper| keeper.tell(node_of(from, 0), what));
     }
 
+    /// A crash has done to a disk what was not counted `before` it.
+    pub(crate) fn tell_losses(&mut self, node: u32, before: &[u64; FaultKind::COUNT]) {
+        let counts = self.statistics.faults;
+        self.chronicle(|keeper| {
+            for (&kind, (count, before)) in FaultKind::ALL.iter().zip(counts.iter().zip(before)) {
+                if count > before {
+                    keeper.tell(node, Happening::Lost { kind, count: count - before });
+                }
+            }
+        });
+    }
+
     /// A client begins something.
     pub(super) fn operation_began(
         &mut self,
@@ -106,6 +118,9 @@ impl Keeper {
                 "stop" => Happening::AskedToStop,
                 "pause" => Happening::Paused,
                 "resume" => Happening::Resumed,
+                "boot" => Happening::Booted,
+                // The world's own doings.
+                "" => return,
                 _ => Happening::Controlled { note },
             },
             EventKind::Fault => match FaultKind::ALL[number as usize] {

@@ -79,6 +79,8 @@ pub enum Happening {
     Paused,
     /// The process goes on after a pause.
     Resumed,
+    /// The machine was switched on.
+    Booted,
     /// Something else was done to the machine.
     Controlled {
         /// What.
@@ -186,12 +188,19 @@ pub enum Happening {
         error: Option<io::ErrorKind>,
     },
     /// A fault changed an outcome. Crashes, and what becomes of connections, are told as what they
-    /// are instead.
+    /// are instead; what a crash did to the disk follows it as [`Lost`](Self::Lost).
     Fault {
         /// Which.
         kind: FaultKind,
         /// What is known of it.
         note: &'static str,
+    },
+    /// A crash did something to the disk that it may do.
+    Lost {
+        /// What.
+        kind: FaultKind,
+        /// How often: how many blocks, sectors, names or lengths.
+        count: u64,
     },
     /// A task panicked.
     TaskPanicked {

@@ -32,9 +32,11 @@ impl Chronicle {
             H::OsCrashed => "crash of the operating system".to_owned(),
             H::PowerCut => "power cut".to_owned(),
             H::Paused => "is paused".to_owned(),
+            H::Booted => "is switched on".to_owned(),
             H::Resumed => "goes on".to_owned(),
             H::Controlled { note } => (*note).to_owned(),
             H::Fault { kind, note } => format!("fault {}: {note}", kind.name()),
+            H::Lost { kind, count } => format!("{count} {}", kind.name()),
             H::TaskPanicked { task, message } => format!("task \"{task}\" panics: {message}"),
             H::Note { text } => text.clone(),
             H::OperationBegan { operation, client, text } => {

@@ -42,7 +42,7 @@
 //! | sticky error | `sticky_error` | a block, a file or the disk fails until it is healed | product, stopped |
 //! | full disk | the capacity | writes and allocations are refused, and so are new names | product, stopped |
 //! | refused names | `metadata_full` | creations, renames and allocations are refused for want of room | product, stopped |
-//! | unreadable block | `unreadable_blocks` | a power cut leaves blocks it tore unreadable | replicas |
+//! | unreadable block | `unreadable_blocks` | a power cut leaves blocks it tore unreadable | product |
 //! | latent error | `latent_error` | neighbouring blocks on media cannot be read until they are written there again | replicas |
 //! | bit rot | `bit_rot` | a bit, a burst or a sector on media changes | replicas |
 //! | misdirected read | `misdirected_read` | a read returns what lies elsewhere on the disk | replicas |
@@ -285,6 +285,7 @@ impl DiskState {
             operation.sequence = sequence;
         }
         self.tell_submitted(key, kernel);
+        self.trace_contents(key, kernel);
         match (kind, inode) {
             (DiskOperation::Write, Some(inode)) => {
                 self.names.file_mut(inode).writes_in_flight.push(key);

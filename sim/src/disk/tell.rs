@@ -1,4 +1,4 @@
-//! What the disk tells the chronicle.
+//! What the disk tells the chronicle and the trace.
 
 use std::io;
 use std::path::Path;
@@ -72,6 +72,15 @@ impl DiskState {
             let operation = keeper.number_disk_operation(self.machine, key);
             keeper.tell(node, Happening::DiskSubmitted { operation, kind, path, bytes });
         });
+    }
+
+    /// The bytes of a write are part of the trace, if that is asked for.
+    pub(super) fn trace_contents(&self, key: Key, kernel: &mut Kernel) {
+        if let Some(operation) = self.operations.get(key)
+            && let Some(Request::Write { buffer, .. }) = &operation.request
+        {
+            kernel.trace.contents(operation.node, std::iter::once(&buffer[..]));
+        }
     }
 
     /// An operation happened.

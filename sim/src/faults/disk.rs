@@ -17,7 +17,7 @@ knobs! {
     /// Whether a power cut may leave sectors shorn or full of garbage, besides old and new.
     torn_sectors: 1, 1..=1, Budgeted;
     /// Whether a power cut may leave blocks that cannot be read where it leaves torn ones.
-    unreadable_blocks: 0, 1..=1, Unrestricted;
+    unreadable_blocks: 0, 1..=1, Budgeted;
     /// Reads that fail with an input/output error.
     read_error: 0, 10..=10_000, Unrestricted;
     /// Writes that fail so, leaving any subset of their blocks.

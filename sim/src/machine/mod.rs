@@ -328,7 +328,9 @@ impl Core {
             Crash::Power => (FaultKind::PowerCut, "power cut"),
         };
         self.kernel.fault(kind, node, note);
+        let before = self.kernel.statistics.faults;
         machine.disk.crash(crash, &mut self.kernel);
+        self.kernel.tell_losses(node, &before);
         machine.powered = crash == Crash::Process;
         if machine.powered {
             let id = process.as_ref().map_or(0, |process| process.id);

@@ -95,6 +95,16 @@ enum Packet {
     End,
 }
 
+impl Packet {
+    fn parts(&self) -> impl Iterator<Item = &[u8]> {
+        let segments = match self {
+            Self::Data(segments) => Some(segments),
+            Self::End => None,
+        };
+        segments.into_iter().flatten().map(|segment| &segment[..])
+    }
+}
+
 impl Connection {
     pub(super) fn new(ends: [End; 2], links: [u32; 2], window: u64) -> Self {
         let window = WINDOW_BYTES[window as usize];
@@ -151,6 +161,7 @@ impl Connection {
         }
         let (node, to) = (self.ends[end].node, self.ends[1 - end].machine);
         kernel.chronicle(|keeper| keeper.packet_sent(key, end, node, to, bytes));
+        kernel.trace.contents(node, packet.parts());
         pipe.transit.push_back(packet);
         pipe.last_arrival = pipe.last_arrival.max(kernel.now.saturating_add(journey.nanos));
         let event = Event::NetArrive { connection: key, end: end as u8 };

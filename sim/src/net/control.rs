@@ -123,8 +123,8 @@ impl World {
         });
     }
 
-    /// Slows a link to a crawl for a time: one packet passes in 50 ms,
-    /// whatever it holds, and the others wait.
+    /// Slows a link to a crawl for a time: one packet passes in 50 ms, whatever it holds, and the
+    /// others wait.
     pub fn clog(&self, from: MachineId, to: MachineId, duration: Duration) {
         self.network(duration, |network, until, _| network.clog(from.0, to.0, until));
     }

@@ -76,8 +76,8 @@ impl Observer {
         world.map_or_else(OperationId::default, |world| world.operation(machine, client, text))
     }
 
-    /// Tells what came of a client's operation. Reports go by its first word: `ok` and `answered` are good,
-    /// `unknown` says that it may or may not have happened, and anything else that it did not.
+    /// Tells what came of a client's operation. Reports go by its first word: `ok` and `answered` are
+    /// good, `unknown` says that it may or may not have happened, and anything else that it did not.
     pub fn operation_ended(&self, operation: OperationId, outcome: impl fmt::Display) {
         if let Some(world) = self.0.world.upgrade() {
             world.operation_ended(operation, outcome);

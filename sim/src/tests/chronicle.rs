@@ -93,6 +93,8 @@ fn a_small_world_is_told_in_order_with_numbers_that_match() {
     expected.push(H::PacketSent { packet: 2, connection, to: client, bytes: 2 });
     expected.push(H::Note { text: "enough".to_owned() });
     expected.extend([H::AskedToStop, H::PowerCut]);
+    // Nobody synced the rename.
+    expected.push(H::Lost { kind: FaultKind::LostName, count: 1 });
     assert_eq!(on(&chronicle, "server"), expected, "{chronicle}");
 
     let mut told = on(&chronicle, "client").into_iter();
@@ -166,7 +168,7 @@ fn check(world: &World) -> BTreeSet<FaultKind> {
     // What is still to arrive of each packet, and how far each disk operation has come.
     let (mut packets, mut disk) = (BTreeMap::new(), BTreeMap::new());
     let (mut opened, mut arrived) = (0, 0);
-    let mut time = Duration::ZERO;
+    let (mut lost, mut time) = (BTreeMap::new(), Duration::ZERO);
     for Occurrence { time: at, machine, what, .. } in &chronicle.occurrences {
         assert!(*at >= time, "in order of time");
         time = *at;
@@ -203,6 +205,7 @@ fn check(world: &World) -> BTreeSet<FaultKind> {
             H::Fault { kind, .. } => {
                 faults.insert(*kind);
             }
+            H::Lost { kind, count } => *lost.entry(*kind).or_insert(0) += count,
             H::Controlled { note } => panic!("{note} has no name of its own"),
             _ => {}
         }
@@ -210,6 +213,10 @@ fn check(world: &World) -> BTreeSet<FaultKind> {
     let statistics = world.statistics();
     assert_eq!((opened, arrived), (statistics.connections, statistics.net_bytes));
     assert!(packets.len() > 100 && disk.values().any(|(_, state)| *state == 2));
+    for kind in [FaultKind::LostBlock, FaultKind::ShornSector, FaultKind::LostName] {
+        assert_eq!(lost.get(&kind).copied().unwrap_or(0), statistics.faults(kind), "{kind:?}");
+    }
+    faults.extend(lost.into_keys());
     faults
 }
 
@@ -224,7 +231,8 @@ fn what_belongs_together_matches_through_every_kind_of_crash() {
         world.run_for(Duration::from_secs(60));
         told.extend(check(&world));
     }
-    for kind in [FaultKind::SlowDisk, FaultKind::SlowPacket, FaultKind::LateTimer] {
+    let kinds = [FaultKind::SlowDisk, FaultKind::SlowPacket, FaultKind::LateTimer];
+    for kind in kinds.into_iter().chain([FaultKind::LostBlock, FaultKind::LostName]) {
         assert!(told.contains(&kind), "{kind:?} is told");
     }
     for kind in [FaultKind::PowerCut, FaultKind::PeerReset, FaultKind::Refused] {

@@ -12,7 +12,7 @@ use woodchuck_io::{
     OpenMode, Stream as _,
 };
 
-use super::blocks;
+use super::{blocks, create, write};
 use crate::limits::CHECKPOINT_EVENTS;
 use crate::{
     ChoiceName, EventKind, FaultKind, Faults, SimEnv, Site, Tape, TraceEntry, TraceRun, Traced,
@@ -304,6 +304,40 @@ fn a_choice_that_differs_is_named_though_no_event_does() {
     assert_eq!(place(&difference.first), "node 7");
     assert_eq!(place(&difference.second), "node 8");
     assert_eq!(difference.before.last().map(|entry| entry.place.as_str()), Some("node 3"));
+}
+
+/// Writes and sends bytes that `outside` decides; nothing else depends on it.
+fn scribble(trace_window: Option<Range<u64>>, trace_contents: bool, outside: [u8; 2]) -> TraceRun {
+    let options = WorldOptions { trace_window, trace_contents, ..WorldOptions::new(1) };
+    let world = World::with_options(options);
+    world.start(world.machine("m"), 1, move |env| async move {
+        let file = create(&env, "/f").await;
+        write(&file, 0, 1, outside[0], Durability::Durable).await;
+        let listener = env.net().listen("127.0.0.1:9".parse().expect("an address")).await;
+        let stream = env.net().connect(listener.expect("free").local_address()).await;
+        let bytes = Bytes::copy_from_slice(&[1, 2, 3, outside[1]]);
+        stream.expect("it listens").write(vec![bytes]).await.expect("open");
+    });
+    world.run_to_idle();
+    world.trace_run()
+}
+
+#[test]
+fn contents_that_differ_are_named_if_they_are_traced() {
+    for (which, expected) in [(0, 4096), (1, 4)] {
+        let runs = Cell::new([0; 2]);
+        let run = |window, contents| {
+            let mut outside = runs.get();
+            outside[which] += 1;
+            runs.set(outside);
+            scribble(window, contents, outside)
+        };
+        assert_eq!(diverge::compare(|window| run(window, false)), None);
+        let found = diverge::compare(|window| run(window, true)).expect("the bytes differ");
+        let difference = found.difference.expect("it comes again");
+        let what = &difference.first[0].what;
+        assert!(matches!(what, Traced::Contents { bytes, .. } if *bytes == expected), "{what:?}");
+    }
 }
 
 #[test]

@@ -43,6 +43,7 @@ async fn round<E: Env>(
         ErrorCode::NONE,
         ErrorCode::TOPIC_ALREADY_EXISTS,
         ErrorCode::NOT_LEADER_OR_FOLLOWER,
+        ErrorCode::REQUEST_TIMED_OUT,
         ErrorCode::KAFKA_STORAGE_ERROR,
     ];
     assert!(lawful.contains(&created), "creating a topic gave {created:?}");

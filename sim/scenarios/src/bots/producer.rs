@@ -99,6 +99,9 @@ impl<E: Env> Producer<E> {
             client.send(self.habits.version, &self.request(&batches)).await?;
         }
         while !self.done() {
+            if self.habits.idempotent && self.unanswered.is_empty() && self.random.below(4) == 0 {
+                self.send_twice(client).await?;
+            }
             while self.unanswered.len() < self.habits.window && !self.shared.ending.get() {
                 let batches = self.new_batches();
                 let request = self.request(&batches);
@@ -108,10 +111,56 @@ impl<E: Env> Producer<E> {
             if !self.take_answer(client).await? {
                 return Ok(());
             }
+            if self.unanswered.is_empty() && self.random.below(8) == 0 {
+                self.leave_gap(client).await?;
+            }
             if self.habits.pause_ms > 0 {
                 pause(&self.env, &mut self.random, self.habits.pause_ms).await;
             }
         }
+        Ok(())
+    }
+
+    /// Sends a request on two connections at once, as a client does that takes the first one for
+    /// dead. Both answers have to say the same, and neither may come before the batches are durable.
+    async fn send_twice(&mut self, client: &mut Client<E>) -> Result<(), ClientError> {
+        let mut second = connect(&self.env, &self.shared, &mut self.random).await;
+        let batches = self.new_batches();
+        let request = self.request(&batches);
+        self.unanswered.push_back(batches);
+        client.send(self.habits.version, &request).await?;
+        second.send(self.habits.version, &request).await?;
+        let Response::Produce(response) = second.receive().await? else {
+            unreachable!("answers are decoded as what was asked")
+        };
+        self.note_answer(&response);
+        Ok(())
+    }
+
+    /// Sends a batch that leaves a gap in the numbering of an idempotent producer. It must be
+    /// refused; and nobody says that its record was sent, so that it must never turn up.
+    async fn leave_gap(&mut self, client: &mut Client<E>) -> Result<(), ClientError> {
+        let partition = self.random.below(self.shared.partitions as u64) as i32;
+        // In a partition where it has sent nothing, a producer may begin anywhere.
+        let next = self.next_sequence.get(&partition).filter(|next| **next > 0);
+        let Some((&next, producer_id)) = next.zip(self.producer_id) else { return Ok(()) };
+        let value =
+            RecordId { producer: self.habits.producer, sequence: u32::MAX }.value(partition, 0);
+        let timestamp = self.env.wall().as_millis();
+        let record = Record { timestamp, key: None, value: Some(&value) };
+        // So far off that it never fits, should it arrive after others.
+        let sequence = next as i32 + (1 << 30);
+        let bytes = build::batch_from(&[record], Some((producer_id, 0, sequence)));
+        let request = self.request(&[Sent { partition, ids: Vec::new(), bytes }]);
+        client.send(self.habits.version, &request).await?;
+        let Response::Produce(response) = client.receive().await? else {
+            unreachable!("answers are decoded as what was asked")
+        };
+        let mut answers = response.topics.iter().flat_map(|topic| &topic.partitions);
+        assert!(
+            answers.all(|answer| answer.error_code.is_error()),
+            "a batch was taken that leaves a gap: {response:?}"
+        );
         Ok(())
     }
 

@@ -85,6 +85,39 @@ fn a_dropping_partition_that_heals_in_time_ends_nothing() {
 }
 
 #[test]
+fn a_dropping_partition_that_heals_one_way_ends_connections_all_the_same() {
+    let world = calm(10);
+    let chat = Chat::new(&world, Speaks::Both);
+    world.partition(&[chat.client], &[chat.server], Cut::Drop);
+    world.heal(chat.client, chat.server);
+    world.run_for(60 * SECOND);
+    assert!(chat.at_client.failed_with(ErrorKind::TimedOut));
+    assert!(chat.at_server.failed_with(ErrorKind::TimedOut));
+}
+
+/// A partition that heals clears the silence it made, and no other.
+#[test]
+fn a_heal_does_not_help_what_is_silent_for_another_reason() {
+    type Silence = fn(&World, &Chat);
+    let silences: [Silence; 3] = [
+        |world, chat| world.power_cut(chat.server),
+        |world, chat| world.forget_connections(chat.server, chat.client),
+        |world, chat| world.drop_packets(chat.client, chat.server, 6),
+    ];
+    for (index, silence) in silences.into_iter().enumerate() {
+        let world = calm(11);
+        let speaks = if index == 2 { Speaks::Client } else { Speaks::Nobody };
+        let chat = Chat::new(&world, speaks);
+        silence(&world, &chat);
+        world.run_for(SECOND);
+        world.partition(&[chat.client], &[chat.server], Cut::Drop);
+        world.heal_all();
+        world.run_for(60 * SECOND);
+        assert!(chat.at_client.failed_with(ErrorKind::TimedOut), "silence {index}");
+    }
+}
+
+#[test]
 fn a_partition_need_not_be_transitive() {
     let world = calm(4);
     let pairs = [("a", "b"), ("b2", "c"), ("a2", "c2")];
