@@ -67,6 +67,7 @@ impl Env for SimEnv {
     }
 
     fn now(&self) -> Monotonic {
+        self.handle.local.count_visit();
         let (machine, node) = (self.handle.machine as usize, self.handle.node);
         let alive = self.handle.alive();
         self.handle.with(|core| {

@@ -56,6 +56,9 @@ pub const LIVELOCK_POLLS: u64 = 1_000_000;
 /// How much time may pass while a world is run to idle, before it is said to never rest.
 pub const IDLE_WITHIN: Duration = Duration::from_secs(7 * 24 * 3600);
 
+/// How often one poll may ask something of the world, the time for one, before it is said to spin.
+pub const POLL_VISITS: u32 = 10_000_000;
+
 /// Events between two looks at what always holds in a scenario.
 pub const ALWAYS_EVENTS: u64 = 4096;
 

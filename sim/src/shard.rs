@@ -18,6 +18,7 @@ use futures_util::FutureExt as _;
 use woodchuck_io::Task;
 use woodchuck_io::executor::Executor;
 
+use crate::limits::POLL_VISITS;
 use crate::machine::Process;
 use crate::run::{Core, Shared};
 use crate::wait::TaskState;
@@ -33,6 +34,8 @@ pub(crate) struct ShardLocal {
     next_task: Cell<u64>,
     /// The task that is being polled, or was last.
     pub(crate) current: Cell<u64>,
+    /// How often the poll that is going on has visited the world.
+    visits: Cell<u32>,
     /// What is known of that task.
     pub(crate) polled: RefCell<Option<Rc<TaskState>>>,
     /// Tasks that yielded. The scheduler runs them only once they are first in line, so that all
@@ -51,6 +54,7 @@ impl ShardLocal {
             tasks: RefCell::default(),
             next_task: Cell::new(0),
             current: Cell::new(0),
+            visits: Cell::new(0),
             polled: RefCell::default(),
             yielded: RefCell::default(),
             streams: RefCell::default(),
@@ -77,6 +81,7 @@ impl ShardLocal {
     /// A task is about to be polled, at world time `now`. Returns its name.
     pub(crate) fn about_to_run(&self, task: u64, now: u64) -> &'static str {
         self.current.set(task);
+        self.visits.set(0);
         let mut yielded = self.yielded.borrow_mut();
         if !yielded.is_empty() {
             yielded.remove(&task);
@@ -89,6 +94,16 @@ impl ShardLocal {
         });
         *self.polled.borrow_mut() = state;
         name
+    }
+
+    /// The poll that is going on visits the world. World time stands still meanwhile, so one that
+    /// waits for it in a loop would never end.
+    pub(crate) fn count_visit(&self) {
+        let visits = self.visits.get().wrapping_add(1);
+        self.visits.set(visits);
+        if visits == POLL_VISITS && !std::thread::panicking() {
+            panic!("it spins: one poll has asked something of the world {POLL_VISITS} times");
+        }
     }
 
     /// Drops all tasks.
@@ -171,6 +186,7 @@ impl Handle {
 
     /// Visits the world if the process lives.
     pub(crate) fn if_alive<T>(&self, visit: impl FnOnce(&mut Core) -> T) -> Option<T> {
+        self.local.count_visit();
         self.alive().then(|| self.with(visit))
     }
 

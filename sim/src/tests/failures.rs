@@ -149,6 +149,17 @@ fn a_livelock_names_who_runs() {
 }
 
 #[test]
+fn a_poll_that_never_ends_is_said_to_spin() {
+    let world = World::new(1);
+    world.start(world.machine("m"), 1, |env| async move {
+        let late = env.now() + Duration::from_millis(1);
+        while env.now() < late {}
+    });
+    let failure = world.try_run_for(Duration::from_secs(1)).expect_err("it waits in a loop");
+    assert!(failure.to_string().contains("it spins"), "{failure}");
+}
+
+#[test]
 fn a_world_that_never_rests_does_not_run_to_idle() {
     let world = World::new(1);
     world.start(world.machine("m"), 1, |env| async move {
