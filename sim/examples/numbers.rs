@@ -288,3 +288,36 @@ fn main() -> ExitCode {
     println!("{ASKED_AGAIN}, {} times", tally.marks[ASKED_AGAIN]);
     if tally.failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_store_keeps_what_it_acknowledged() {
+        assert_eq!(scenario(Durability::Durable).check(0..200).passed, 200);
+    }
+
+    #[test]
+    fn the_planted_bug_is_found() {
+        let tally = Campaign::new(scenario(Durability::Volatile), 0..20).run(|_| ());
+        let properties = tally.failures.iter().filter_map(|run| run.violation());
+        let properties: Vec<&str> = properties.map(|found| found.property.as_str()).collect();
+        assert_eq!(properties, ["durable"; 5]);
+    }
+
+    /// The document teaches what compiles: each line of its Rust is a line here, one after another.
+    #[test]
+    fn the_document_shows_this_file() {
+        let lines = |text: &'static str| text.lines().map(str::trim).collect::<Vec<_>>().join("\n");
+        let (document, file) =
+            (include_str!("../../docs/simulation.md"), include_str!("numbers.rs"));
+        let file = lines(file);
+        let blocks: Vec<&str> = document.split("```rust\n").skip(1).collect();
+        assert_eq!(blocks.len(), 6);
+        for block in blocks {
+            let code = block.split("```").next().unwrap_or_default();
+            assert!(file.contains(&lines(code)), "this is not in the example:\n{code}");
+        }
+    }
+}
