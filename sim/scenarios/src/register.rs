@@ -48,6 +48,9 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(5);
 /// How long a client pauses at most after an operation, and after one that was not answered.
 const PAUSE_MICROS: (u64, u64) = (4_000, 20_000);
 
+/// How long it may take to read all registers in the end.
+const READ_LIMIT: Duration = Duration::from_secs(300);
+
 /// How long a graceful stop may take: a disk may stall for a minute.
 const STOP_LIMIT: Duration = Duration::from_secs(300);
 
@@ -146,6 +149,7 @@ fn set(stage: &mut Stage, bug: Option<Bug>) {
     }
     ChaosMonkey::on(&[server]).release(stage);
     stage.limit(Limits { steps: STEPS, ..Limits::default() });
+    read_in_the_end(stage, &world, clients, &shared);
     judge_leaks(stage, &world, server);
     stage.verify(move |observer| {
         let verdict = shared.history.borrow().check(&Register, BUDGET);
@@ -162,6 +166,22 @@ fn leave_out_unsurvivable(stage: &Stage) {
         }
         stage.world().set_faults(faults);
     }
+}
+
+/// Reads every register when nobody strikes any more: the latest strike may have come after all that
+/// the clients did.
+fn read_in_the_end(stage: &mut Stage, world: &World, clients: MachineId, shared: &Shared) {
+    let (world, shared) = (world.clone(), shared.clone());
+    stage.verify(move |observer| {
+        world.kill(clients);
+        world.start(clients, 1, move |env| read_all(env, shared.clone()));
+        let running = world.clone();
+        let read = world.try_run_until(move || !running.is_running(clients), READ_LIMIT);
+        match read {
+            Ok(read) => observer.verify("reads-end", &[Check::equal("read", true, read)]),
+            Err(failure) => observer.violated("reads-end", failure.to_string()),
+        }
+    });
 }
 
 /// Nothing may be left of clients that are gone, and nothing at all of a server that has stopped.
@@ -257,6 +277,19 @@ async fn work<E: Env>(env: E, shared: Shared, client: u64) {
             connection = Some(stream);
         }
         env.sleep(Duration::from_micros(random.below(pause))).await;
+    }
+}
+
+/// Reads every register, each until it is answered.
+async fn read_all<E: Env>(env: E, shared: Shared) {
+    let mut random = env.random("last reads");
+    for key in 0..shared.keys {
+        loop {
+            let stream = connect(&env, &shared, &mut random).await;
+            if operate(&env, &shared, &stream, 0, (key, Ask::Read)).await.is_ok() {
+                break;
+            }
+        }
     }
 }
 
