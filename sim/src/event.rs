@@ -184,35 +184,51 @@ impl Ord for Scheduled {
 }
 
 /// Events by time.
+///
+/// Turns have a heap of their own. They are half of all events and due almost at once, and there is
+/// at most one for each shard: in a heap of a few they cost little, in one of thousands they would
+/// sink to the bottom and rise again.
 #[derive(Default)]
 pub(crate) struct EventQueue {
     heap: BinaryHeap<Scheduled>,
+    turns: BinaryHeap<Scheduled>,
     sequence: u64,
 }
 
 impl EventQueue {
     pub(crate) fn push(&mut self, time: u64, event: Event) {
         self.sequence += 1;
-        self.heap.push(Scheduled { time, sequence: self.sequence, event });
+        let heap =
+            if matches!(event, Event::Turn { .. }) { &mut self.turns } else { &mut self.heap };
+        heap.push(Scheduled { time, sequence: self.sequence, event });
+    }
+
+    /// Whether the next event is a turn.
+    fn turn_is_next(&self) -> bool {
+        // Of two, the earlier is the greater, and nothing is less than anything.
+        self.turns.peek() > self.heap.peek()
     }
 
     /// The next event, with its time.
     pub(crate) fn peek(&self) -> Option<(u64, Event)> {
-        self.heap.peek().map(|scheduled| (scheduled.time, scheduled.event))
+        let heap = if self.turn_is_next() { &self.turns } else { &self.heap };
+        heap.peek().map(|scheduled| (scheduled.time, scheduled.event))
     }
 
     pub(crate) fn pop(&mut self) -> Option<(u64, Event)> {
-        self.heap.pop().map(|scheduled| (scheduled.time, scheduled.event))
+        let heap = if self.turn_is_next() { &mut self.turns } else { &mut self.heap };
+        heap.pop().map(|scheduled| (scheduled.time, scheduled.event))
     }
 
     /// How many events are scheduled, those that mean nothing any more included.
     pub(crate) fn len(&self) -> usize {
-        self.heap.len()
+        self.heap.len() + self.turns.len()
     }
 
     /// Drops events that mean nothing any more.
     pub(crate) fn retain(&mut self, mut keep: impl FnMut(Event) -> bool) {
         self.heap.retain(|scheduled| keep(scheduled.event));
+        self.turns.retain(|scheduled| keep(scheduled.event));
     }
 }
 
@@ -230,6 +246,20 @@ mod tests {
         queue.retain(|event| event != arrive(4));
         let order: Vec<(u64, Event)> = std::iter::from_fn(|| queue.pop()).collect();
         assert_eq!(order, [(3, arrive(1)), (3, arrive(3)), (5, arrive(0)), (5, arrive(2))]);
+    }
+
+    #[test]
+    fn turns_come_among_the_others_as_scheduled() {
+        let mut slab = crate::slab::Slab::default();
+        let turn = Event::Turn { shard: slab.insert(()) };
+        let arrive = Event::MeshArrive { process: 0, machine: 0, from: 0, to: 0 };
+        let mut queue = EventQueue::default();
+        for (time, event) in [(5, turn), (3, arrive), (5, arrive), (3, turn), (4, turn)] {
+            queue.push(time, event);
+        }
+        assert_eq!((queue.len(), queue.peek()), (5, Some((3, arrive))));
+        let order: Vec<(u64, Event)> = std::iter::from_fn(|| queue.pop()).collect();
+        assert_eq!(order, [(3, arrive), (3, turn), (4, turn), (5, turn), (5, arrive)]);
     }
 
     #[test]

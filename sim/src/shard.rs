@@ -77,7 +77,11 @@ impl ShardLocal {
     /// A task is about to be polled, at world time `now`. Returns its name.
     pub(crate) fn about_to_run(&self, task: u64, now: u64) -> &'static str {
         self.current.set(task);
-        self.yielded.borrow_mut().remove(&task);
+        let mut yielded = self.yielded.borrow_mut();
+        if !yielded.is_empty() {
+            yielded.remove(&task);
+        }
+        drop(yielded);
         let state = self.tasks.borrow().get(&task).cloned();
         let name = state.as_ref().map_or("(cancelled)", |state| {
             state.begin_poll(now);

@@ -41,6 +41,16 @@ impl Statistics {
         self.events.iter().sum()
     }
 
+    /// Completed disk operations, deliveries of packets and parcels, and timers: what the speed of a
+    /// simulator is measured by. Polls, and what happens in between, are not among them.
+    #[must_use]
+    pub const fn deliveries(&self) -> u64 {
+        self.events(EventKind::DiskDone)
+            + self.events(EventKind::NetArrive)
+            + self.events(EventKind::MeshArrive)
+            + self.events(EventKind::Timer)
+    }
+
     /// How often a fault of this kind changed an outcome.
     #[must_use]
     pub const fn faults(&self, kind: FaultKind) -> u64 {

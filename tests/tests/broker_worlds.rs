@@ -15,12 +15,13 @@ fn worlds_0_to_100_hold_and_faults_matter_in_them() {
         FaultKind::Kill,
         FaultKind::OsCrash,
         FaultKind::PowerCut,
-        FaultKind::LostSector,
         FaultKind::LostName,
         FaultKind::InFlightLost,
         FaultKind::UnacknowledgedWrite,
         FaultKind::PeerReset,
-        FaultKind::RandomReset,
+        FaultKind::SlowDisk,
+        FaultKind::Stall,
+        FaultKind::WallJump,
         FaultKind::Reordered,
     ] {
         assert!(tally.faults[kind as usize] > 0, "{kind:?} never mattered");

@@ -37,6 +37,7 @@ use woodchuck_sim::{Cut, DiskProfile, FaultKind, Faults, LinkProfile, MachineId,
 use woodchuck_wal::LogOptions;
 
 use crate::bots::{Allowed, Habits, Shared, consume, harass, produce, read_all, tidy};
+use crate::client::Diary;
 
 const PORT: u16 = 9092;
 
@@ -45,6 +46,11 @@ const STEPS: u64 = 1_000_000;
 
 /// How long the clients may take to come to their ends once the faults have ended.
 const END_LIMIT: Duration = Duration::from_secs(300);
+
+/// Numbers of clients in the chronicle; producers count from 0.
+const CONSUMERS: u32 = 10;
+const JANITOR: u32 = 20;
+const AUDITOR: u32 = 30;
 
 /// How long a graceful stop may take: a disk may stall for a minute.
 const STOP_LIMIT: Duration = Duration::from_secs(300);
@@ -84,6 +90,7 @@ fn set(stage: &mut Stage) {
         history: Rc::default(),
         ending: Rc::new(Cell::new(false)),
         allowed,
+        diary: Diary { observer: stage.observer(), machine: clients, client: 0 },
     };
     shared.history.borrow_mut().lossy = allowed.loss;
     let broken = set_broker(stage, broker, &shared);
@@ -197,16 +204,16 @@ fn set_clients(stage: &mut Stage, clients: MachineId, shared: &Shared) {
             pause_ms: draw("pause", 3) * 4,
             version: [3, 7, 9, 10][draw("produce version", 4) as usize],
         };
-        let shared = shared.clone();
+        let shared = shared.client(number as u32);
         stage.bot(clients, "producer", move |env| produce(env, shared.clone(), habits));
     }
     for number in 0..1 + stage.draw("consumers", 2) {
         let version = [4, 11, 12][stage.draw_nth("fetch version", number, 3) as usize];
-        let shared = shared.clone();
+        let shared = shared.client(CONSUMERS + number as u32);
         stage.bot(clients, "consumer", move |env| consume(env, shared.clone(), version));
     }
     if stage.draw("janitor", 3) == 1 {
-        let shared = shared.clone();
+        let shared = shared.client(JANITOR);
         stage.bot(clients, "janitor", move |env| tidy(env, shared.clone()));
     }
     if stage.draw("hostile", 4) == 1 {
@@ -359,7 +366,7 @@ impl Plan {
         let world = self.director.world();
         world.kill(self.clients);
         let done = Rc::new(Cell::new(false));
-        let (shared, auditor_done) = (self.shared.clone(), Rc::clone(&done));
+        let (shared, auditor_done) = (self.shared.client(AUDITOR), Rc::clone(&done));
         world.start(self.clients, 1, move |env| {
             let (shared, done) = (shared.clone(), Rc::clone(&auditor_done));
             async move {

@@ -13,7 +13,7 @@ use std::time::Duration;
 use woodchuck_io::{Env, RandomStream};
 use woodchuck_server::protocol::ErrorCode;
 
-use crate::client::{Client, ClientError};
+use crate::client::{Client, ClientError, Diary};
 use crate::history::History;
 
 pub(crate) use consumer::{consume, read_all};
@@ -36,6 +36,16 @@ pub(crate) struct Shared {
     pub(crate) ending: Rc<Cell<bool>>,
     /// What the faults of this world allow.
     pub(crate) allowed: Allowed,
+    /// Tells the chronicle what this bot does.
+    pub(crate) diary: Diary,
+}
+
+impl Shared {
+    /// The same for the client with this number.
+    pub(crate) fn client(&self, client: u32) -> Self {
+        let diary = Diary { client, ..self.diary.clone() };
+        Self { diary, ..self.clone() }
+    }
 }
 
 /// What the faults of a world allow a broker, besides what a crash does.
@@ -52,7 +62,7 @@ pub(crate) struct Allowed {
 async fn connect<E: Env>(env: &E, shared: &Shared, random: &mut RandomStream) -> Client<E> {
     loop {
         match Client::connect(env, shared.address).await {
-            Ok(client) => return client,
+            Ok(client) => return client.telling(shared.diary.clone()),
             Err(ClientError::Protocol(error)) => panic!("protocol violation: {error}"),
             Err(_) => pause(env, random, 20).await,
         }
