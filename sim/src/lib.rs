@@ -36,6 +36,9 @@
 //!
 //! # Example
 //!
+//! A world driven by hand. `docs/simulation.md` teaches how a whole service is tested, with
+//! `examples/numbers.rs` for its code.
+//!
 //! ```
 //! use std::path::Path;
 //! use std::time::Duration;

@@ -3,6 +3,7 @@
 //! **What lives here.** A Kafka client over the seam ([`client`]); what clients saw, and what must
 //! be true of it ([`history`]); clients that work and check (`bots`); and the scenario that puts a
 //! broker and its clients into one world and strikes the broker down again and again ([`broker`]).
+//! Besides, a small service that shows how another one is tested ([`register`]).
 //!
 //! **How data flows.** A seed gives a world and a plan. Bots tell the history what they sent, what
 //! was acknowledged and what they read; the history panics at the first contradiction, and the
@@ -15,11 +16,12 @@ mod bots;
 pub mod broker;
 pub mod client;
 pub mod history;
+pub mod register;
 
 use woodchuck_sim::scenario::Scenario;
 
 /// All scenarios, the product's first.
 #[must_use]
 pub fn all() -> Vec<Scenario> {
-    vec![broker::scenario()]
+    vec![broker::scenario(), register::scenario()]
 }
