@@ -13,7 +13,8 @@
 //!
 //! What must hold is said in [`history`](crate::history). Besides: the broker opens its data after
 //! every crash, a graceful stop succeeds, nothing panics, deadlocks or spins, and everybody is done
-//! in bounded time once the faults end.
+//! in bounded time once the faults end. From then on nobody loses a connection, and when all is
+//! done, the broker holds no more than one that has just opened the same data.
 //!
 //! Under unrestricted faults the broker may give up, and may refuse to open. As long as it answers,
 //! its answers must be right. Two things are left out. On a disk that lies about what it has
@@ -24,6 +25,7 @@
 //! else, or be told something else, and nobody could know.
 
 use std::cell::{Cell, RefCell};
+use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
@@ -32,11 +34,14 @@ use woodchuck::EngineOptions;
 use woodchuck_io::limits::BLOCK_BYTES;
 use woodchuck_server::kafka::KafkaOptions;
 use woodchuck_server::{Serve, ServeError};
+use woodchuck_sim::check::leaks::{self, Resources};
+use woodchuck_sim::check::liveness::Recovery;
+use woodchuck_sim::check::{Anomaly, Verdict};
 use woodchuck_sim::scenario::{Director, Limits, Observer, Scenario, Stage};
 use woodchuck_sim::{Cut, DiskProfile, FaultKind, Faults, LinkProfile, MachineId, Regime};
 use woodchuck_wal::LogOptions;
 
-use crate::bots::{Allowed, Habits, Shared, consume, harass, produce, read_all, tidy};
+use crate::bots::{Allowed, Bot, Habits, Shared, consume, harass, produce, read_all, tidy};
 
 const PORT: u16 = 9092;
 
@@ -62,6 +67,19 @@ const UNAFFECTED_BY: &[FaultKind] = &[
     FaultKind::StorageFull,
 ];
 
+/// How long the broker is left alone before what it holds is counted.
+const REST: Duration = Duration::from_secs(1);
+
+/// Anomalies of a verdict that are told: the others seldom say more.
+const TOLD: usize = 10;
+
+/// Numbers of the clients, by what they do.
+const PRODUCERS: u32 = 0;
+const CONSUMERS: u32 = 32;
+const JANITOR: u32 = 64;
+const HOSTILE: u32 = 65;
+const AUDITOR: u32 = 66;
+
 /// Marks that some world of a campaign must hit.
 const REFUSED: &str = "damaged data was refused";
 const HARMLESS: &str = "damage did no harm";
@@ -82,10 +100,15 @@ fn set(stage: &mut Stage) {
         address: SocketAddr::new(stage.world().address(broker), PORT),
         partitions,
         history: Rc::default(),
-        ending: Rc::new(Cell::new(false)),
+        observer: stage.observer(),
+        ending: Rc::default(),
+        quiet: Rc::default(),
+        busy: Rc::default(),
         allowed,
     };
-    shared.history.borrow_mut().lossy = allowed.loss;
+    if allowed.loss {
+        shared.history.borrow_mut().allow_loss();
+    }
     let broken = set_broker(stage, broker, &shared);
     set_clients(stage, clients, &shared);
     let pace = set_link(stage, broker, clients);
@@ -187,32 +210,55 @@ fn set_broker(stage: &mut Stage, broker: MachineId, shared: &Shared) -> Broken {
 fn set_clients(stage: &mut Stage, clients: MachineId, shared: &Shared) {
     for number in 0..1 + stage.draw("producers", 3) {
         let draw = |what, range| stage.draw_nth(what, number, range);
+        let idempotent = draw("idempotent", 2) == 1;
         let habits = Habits {
-            producer: number as u32,
-            idempotent: draw("idempotent", 2) == 1,
+            idempotent,
             window: 1 + draw("window", 4) as usize,
             records: 1 + draw("records", 4),
             filler: 1 << draw("filler", 12),
-            acks: if draw("acks", 4) == 1 { 1 } else { -1 },
+            acks: match draw("acks", 4) {
+                1 => 1,
+                // Who sends again has to know whether it must.
+                2 if !idempotent => 0,
+                _ => -1,
+            },
             pause_ms: draw("pause", 3) * 4,
             version: [3, 7, 9, 10][draw("produce version", 4) as usize],
         };
-        let shared = shared.clone();
-        stage.bot(clients, "producer", move |env| produce(env, shared.clone(), habits));
+        let number = PRODUCERS + number as u32;
+        add_bot(stage, clients, shared, ("producer", number), move |bot| produce(bot, habits));
     }
     for number in 0..1 + stage.draw("consumers", 2) {
         let version = [4, 11, 12][stage.draw_nth("fetch version", number, 3) as usize];
-        let shared = shared.clone();
-        stage.bot(clients, "consumer", move |env| consume(env, shared.clone(), version));
+        let number = CONSUMERS + number as u32;
+        add_bot(stage, clients, shared, ("consumer", number), move |bot| consume(bot, version));
     }
     if stage.draw("janitor", 3) == 1 {
-        let shared = shared.clone();
-        stage.bot(clients, "janitor", move |env| tidy(env, shared.clone()));
+        add_bot(stage, clients, shared, ("janitor", JANITOR), tidy);
     }
     if stage.draw("hostile", 4) == 1 {
-        let shared = shared.clone();
-        stage.bot(clients, "hostile", move |env| harass(env, shared.clone()));
+        add_bot(stage, clients, shared, ("hostile", HOSTILE), harass);
     }
+}
+
+/// Adds a bot that is busy until it comes to its end.
+fn add_bot<F: Future<Output = ()> + 'static>(
+    stage: &mut Stage,
+    clients: MachineId,
+    shared: &Shared,
+    (name, number): (&'static str, u32),
+    run: impl Fn(Bot) -> F + 'static,
+) {
+    shared.busy.borrow_mut().insert(number, name);
+    let shared = shared.clone();
+    stage.bot(clients, name, move |env| {
+        let running = run(Bot::new(env, shared.clone(), name, number));
+        let busy = Rc::clone(&shared.busy);
+        async move {
+            running.await;
+            busy.borrow_mut().remove(&number);
+        }
+    });
 }
 
 /// Whether an audit was made to its end.
@@ -314,18 +360,90 @@ impl Plan {
         }
         // Clocks stay as wrong as they are, and what a crash may lose it may.
         self.director.world().set_faults(Faults::default());
+        self.shared.quiet.set(true);
         self.shared.ending.set(true);
-        self.director.expect_bots(END_LIMIT).await;
+        self.expect_bots().await;
         self.check_broker().await;
         if !self.audit().await {
             self.check_broker().await;
             self.observer().violated("audit", "the audit did not take place");
             self.director.halt().await;
         }
-        if damaged && self.damage().await {
-            return;
+        self.shared.quiet.set(false);
+        if damaged {
+            if self.damage().await {
+                return;
+            }
+        } else {
+            self.expect_no_leaks().await;
         }
         self.stop().await;
+        let left = self.held();
+        self.require("leak", &leaks::compare(&Resources::new(), &left)).await;
+    }
+
+    /// All bots come to their ends within the limit from now on.
+    async fn expect_bots(&self) {
+        let mut recovery = Recovery::within(END_LIMIT);
+        recovery.faults_ended(self.now());
+        let busy = Rc::clone(&self.shared.busy);
+        let beyond = END_LIMIT + Duration::from_millis(1);
+        if self.director.until(beyond, move || busy.borrow().is_empty()).await {
+            recovery.finished(self.now());
+        }
+        let verdict = recovery.judge(self.now());
+        if verdict.is_violated() {
+            let busy = format!("not at their ends: {:?}", self.shared.busy.borrow());
+            let verdict = verdict.and(Verdict::Violated(vec![Anomaly::new("stalled", busy)]));
+            self.require("stalled", &verdict).await;
+        }
+    }
+
+    fn now(&self) -> Duration {
+        self.director.world().now()
+    }
+
+    /// What the broker holds.
+    fn held(&self) -> Resources {
+        self.director.world().resources(self.broker).iter().collect()
+    }
+
+    /// The broker has nothing to do any more. It must not hold more than one that has only just
+    /// opened the same data.
+    async fn expect_no_leaks(&self) {
+        self.director.world().kill(self.clients);
+        self.pass(REST).await;
+        let worked = self.held();
+        self.stop().await;
+        self.director.start(self.broker);
+        let opened = self.now();
+        while self.held().count("listeners") < worked.count("listeners") {
+            self.pass(REST).await;
+            let within = self.now() - opened;
+            self.observer().require("opens-its-data", within < END_LIMIT, || {
+                format!("it does not listen {within:?} after it was started")
+            });
+        }
+        self.pass(REST).await;
+        let fresh = self.held();
+        self.require("leak", &leaks::compare(&fresh, &worked)).await;
+    }
+
+    /// Reports what a checker found, and ends the run then.
+    async fn require(&self, property: &'static str, verdict: &Verdict) {
+        let anomalies = verdict.anomalies();
+        if anomalies.is_empty() {
+            return;
+        }
+        let mut text = String::new();
+        for anomaly in anomalies.iter().take(TOLD) {
+            let _ = writeln!(text, "{}", anomaly);
+        }
+        if let more @ 1.. = anomalies.len().saturating_sub(TOLD) {
+            let _ = writeln!(text, "and {more} more");
+        }
+        self.observer().violated(property, text);
+        self.director.halt().await;
     }
 
     /// Disks may have broken: what the broker has, if it still opens, must be right.
@@ -361,12 +479,10 @@ impl Plan {
         let done = Rc::new(Cell::new(false));
         let (shared, auditor_done) = (self.shared.clone(), Rc::clone(&done));
         world.start(self.clients, 1, move |env| {
-            let (shared, done) = (shared.clone(), Rc::clone(&auditor_done));
+            let bot = Bot::new(env, shared.clone(), "auditor", AUDITOR);
+            let done = Rc::clone(&auditor_done);
             async move {
-                let all = read_all(env, shared.clone()).await;
-                for (partition, records) in (0_i32..).zip(&all) {
-                    shared.history.borrow_mut().check_end(partition, records);
-                }
+                read_all(bot).await;
                 done.set(true);
             }
         });
@@ -377,7 +493,21 @@ impl Plan {
         } else {
             self.director.expect("audit-finishes", END_LIMIT, settled).await;
         }
+        if done.get() {
+            self.judge_history().await;
+        }
         done.get()
+    }
+
+    /// Judges all that clients did and saw.
+    async fn judge_history(&self) {
+        let verdict = self.shared.history.borrow().judge();
+        match verdict.anomalies().first() {
+            Some(first) => self.require(first.kind, &verdict).await,
+            None if verdict.holds() => self.observer().count("histories judged", 1),
+            // Nothing was acknowledged, so that nothing had to be kept.
+            None => self.observer().count("histories without anything to judge", 1),
+        }
     }
 
     /// Damages one place of a log, and starts the broker on it. Gives whether it refused.
