@@ -2,10 +2,12 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
+use std::fmt;
 use std::rc::Rc;
 use std::time::Duration;
 
 use super::Violation;
+use crate::check;
 use crate::world::WeakWorld;
 
 /// Trace lines kept with a violation.
@@ -91,6 +93,32 @@ impl Observer {
         self.0.told.borrow_mut().inconclusive.get_or_insert(why.into());
     }
 
+    /// What a checker says. A violation tells all anomalies; without a name for the property, that
+    /// of the first one's kind stands for it.
+    pub fn judge(&self, property: &str, verdict: &check::Verdict) {
+        match verdict {
+            check::Verdict::Holds => {}
+            check::Verdict::Violated(anomalies) => {
+                let kind = anomalies.first().map_or("violated", |anomaly| anomaly.kind);
+                let property = if property.is_empty() { kind } else { property };
+                self.violated(property, lines(anomalies));
+            }
+            check::Verdict::Inconclusive { why } if property.is_empty() => {
+                self.inconclusive(why.as_str());
+            }
+            check::Verdict::Inconclusive { why } => {
+                self.inconclusive(format!("{property}: {why}"));
+            }
+        }
+    }
+
+    /// A property holds if all of these comparisons do. A violation tells those that do not.
+    pub fn verify(&self, property: &str, checks: &[check::Check]) {
+        let failed = checks.iter().filter(|check| !check.passed());
+        let explanation = lines(failed);
+        self.require(property, explanation.is_empty(), || explanation);
+    }
+
     fn report(&self, property: &str, machine: Option<String>, explanation: String) {
         self.0.violated.set(true);
         let world = self.0.world.upgrade();
@@ -128,4 +156,9 @@ impl Observer {
     pub(super) fn told(&self) -> Told {
         self.0.told.take()
     }
+}
+
+fn lines(items: impl IntoIterator<Item = impl fmt::Display>) -> String {
+    let lines: Vec<String> = items.into_iter().map(|item| item.to_string()).collect();
+    lines.join("\n")
 }

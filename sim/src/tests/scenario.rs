@@ -9,6 +9,7 @@ use woodchuck_io::{Durability, Env as _, OpenMode};
 
 use super::{create, write};
 use crate::SimEnv;
+use crate::check::{self, Anomaly, Check};
 use crate::scenario::{ChaosMonkey, Limits, Run, RunOptions, Scenario, Stage, Verdict};
 
 /// The run of a seed.
@@ -218,6 +219,49 @@ fn a_run_can_be_stopped_and_can_be_inconclusive() {
     assert_eq!((run.verdict, run.elapsed), (Verdict::Stopped, Duration::from_secs(7)));
     let whole = scenario.run(&RunOptions::new(1));
     assert_eq!(whole.verdict, Verdict::Inconclusive("the budget ran out".to_owned()));
+}
+
+#[test]
+fn what_a_checker_says_is_what_the_run_comes_to() {
+    let judged = |property: &'static str, verdict: check::Verdict| {
+        let scenario = Scenario::new("judged", "A checker's.", move |stage| {
+            let verdict = verdict.clone();
+            stage.verify(move |observer| observer.judge(property, &verdict));
+        });
+        scenario.run(&RunOptions::new(1)).verdict
+    };
+    assert_eq!(judged("log", check::Verdict::Holds), Verdict::Passed);
+    let anomalies = vec![Anomaly::new("lost-write", "7 is gone"), Anomaly::new("phantom", "8")];
+    for (property, expected) in [("log", "log"), ("", "lost-write")] {
+        let verdict = judged(property, check::Verdict::Violated(anomalies.clone()));
+        let Verdict::Failed(violation) = verdict else { panic!("{verdict:?}") };
+        assert_eq!(violation.property, expected);
+        assert_eq!(violation.explanation, "lost-write: 7 is gone\nphantom: 8");
+    }
+    let doubt = || check::Verdict::inconclusive("too little was done");
+    assert_eq!(judged("", doubt()), Verdict::Inconclusive("too little was done".to_owned()));
+    let named = Verdict::Inconclusive("log: too little was done".to_owned());
+    assert_eq!(judged("log", doubt()), named);
+}
+
+#[test]
+fn comparisons_that_fail_are_told_and_the_others_are_not() {
+    let run = |actual: u32| {
+        play(1, move |stage| {
+            let checks = [
+                Check::equal("records", 3, actual),
+                Check::at_most("gap", 9, 9),
+                Check::at_least("readers", 3, actual),
+            ];
+            stage.verify(move |observer| observer.verify("counts", &checks));
+        })
+    };
+    assert_eq!(run(3).verdict, Verdict::Passed);
+    let run = run(2);
+    let violation = run.violation().expect("there are too few");
+    assert_eq!(violation.property, "counts");
+    let expected = "records: expected 3, actual 2\nreaders: expected at least 3, actual 2";
+    assert_eq!(violation.explanation, expected);
 }
 
 #[test]
