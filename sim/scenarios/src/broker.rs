@@ -67,7 +67,7 @@ const UNAFFECTED_BY: &[FaultKind] = &[
     FaultKind::StorageFull,
 ];
 
-/// How long the broker is left alone before what it holds is counted.
+/// How long the broker is left alone before what it holds is counted, where everything is quick.
 const REST: Duration = Duration::from_secs(1);
 
 /// Anomalies of a verdict that are told: the others seldom say more.
@@ -412,7 +412,7 @@ impl Plan {
     /// opened the same data.
     async fn expect_no_leaks(&self) {
         self.director.world().kill(self.clients);
-        self.pass(REST).await;
+        self.pass(REST * self.pace).await;
         let worked = self.held();
         self.stop().await;
         self.director.start(self.broker);
@@ -424,7 +424,7 @@ impl Plan {
                 format!("it does not listen {within:?} after it was started")
             });
         }
-        self.pass(REST).await;
+        self.pass(REST * self.pace).await;
         let fresh = self.held();
         self.require("leak", &leaks::compare(&fresh, &worked)).await;
     }

@@ -3,7 +3,7 @@
 //! A plain producer sends a batch once: if it hears nothing, the batch may or may not be there. An
 //! idempotent one sends it again until it hears, with the numbers it had the first time. One that
 //! wants no answers never hears anything; in the end, when nothing can break its connection, what it
-//! sent must be there all the same.
+//! sent must be there all the same. Each has something stored before it comes to its end.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
@@ -82,7 +82,7 @@ struct Producer {
     unanswered: VecDeque<Asked>,
     /// Batches that left gaps.
     gaps: u32,
-    /// Whether it has seen to it that what it sent without wanting an answer must be there.
+    /// Whether something of it was stored after all faults had ended: then the broker works again.
     marked: bool,
 }
 
@@ -99,7 +99,7 @@ pub(crate) async fn produce(bot: Bot, habits: Habits) {
         producer_id: None,
         unanswered: VecDeque::new(),
         gaps: 0,
-        marked: habits.acks != 0,
+        marked: false,
     };
     while !producer.done() {
         let mut line = producer.bot.connect().await;
@@ -120,6 +120,11 @@ impl Producer {
         self.bot.shared.ending.get() && self.unanswered.is_empty() && self.marked
     }
 
+    /// Whether it is to send something new.
+    fn has_more(&self) -> bool {
+        !self.bot.shared.ending.get() || (!self.marked && self.unanswered.is_empty())
+    }
+
     /// Works on one connection until there is nothing left to do, or it breaks.
     async fn work(&mut self, line: &mut Line) -> Outcome<()> {
         if !self.prepare(line).await? {
@@ -137,7 +142,7 @@ impl Producer {
             {
                 self.send_twice(line).await?;
             }
-            while self.unanswered.len() < self.habits.window && !self.bot.shared.ending.get() {
+            while self.unanswered.len() < self.habits.window && self.has_more() {
                 let request = self.ask(line);
                 line.send(self.habits.version, &request).await?;
             }
@@ -329,6 +334,7 @@ impl Producer {
         };
         line.end(*told, format_args!("{}", Answers(&response)));
         let refused = self.note_answer(batches, &response)?;
+        self.marked |= self.bot.shared.ending.get() && refused.is_empty();
         let batches = self.unanswered.pop_front().map_or(Vec::new(), |asked| asked.batches);
         if refused.is_empty() || !self.habits.idempotent {
             return Ok(true);
