@@ -3,7 +3,6 @@
 use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::process::ExitCode;
 
 use signal_hook::consts::{SIGINT, SIGTERM};
 use tracing_subscriber::EnvFilter;
@@ -52,7 +51,7 @@ pub(crate) struct Arguments {
 }
 
 /// Serves until a signal asks to stop, or a shard fails.
-pub(crate) fn run(arguments: Arguments) -> Result<ExitCode, String> {
+pub(crate) fn run(arguments: Arguments) -> Result<(), String> {
     start_logging();
     let backend = match &arguments.io {
         Some(name) => name
@@ -94,7 +93,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode, String> {
     // Shards fail together and for the same reason; it is told once.
     failures.dedup();
     match failures.into_iter().next() {
-        None => Ok(ExitCode::SUCCESS),
+        None => Ok(()),
         Some(failure) => Err(failure),
     }
 }

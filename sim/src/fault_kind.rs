@@ -82,7 +82,7 @@ fault_kinds! {
     SlowDisk = "slow-disk", Disk;
     /// An operation that was submitted later completed earlier.
     Reordered = "reordered", Disk;
-    /// A disk operation failed because a rate in [`Faults`](crate::Faults) said so.
+    /// A disk operation failed because a knob said so.
     DiskError = "disk-error", Disk;
     /// A disk operation failed because a test asked for it.
     AskedError = "asked-error", Disk;

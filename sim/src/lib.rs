@@ -87,6 +87,7 @@ pub mod limits;
 mod machine;
 mod mesh;
 mod net;
+pub mod report;
 mod run;
 pub mod scenario;
 mod schedule;

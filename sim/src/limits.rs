@@ -30,6 +30,12 @@ pub const CHECKPOINT_EVENTS: u64 = 4096;
 /// Occurrences that a chronicle remembers: a run of some minutes, or some tens of megabytes.
 pub const CHRONICLE_OCCURRENCES: usize = 1 << 18;
 
+/// Occurrences that the report of a run draws: a few megabytes of page, and still drawn at once.
+pub const REPORTED_OCCURRENCES: usize = 20_000;
+
+/// Choices of a tape that the report of a run lists.
+pub const REPORTED_CHOICES: usize = 2_000;
+
 /// Runs in which a divergence may hide before the search for its first event is given up.
 pub(crate) const DIVERGING_RUNS: usize = 12;
 

@@ -25,7 +25,6 @@
 //! else, or be told something else, and nobody could know.
 
 use std::cell::{Cell, RefCell};
-use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
@@ -69,9 +68,6 @@ const UNAFFECTED_BY: &[FaultKind] = &[
 
 /// How long the broker is left alone before what it holds is counted, where everything is quick.
 const REST: Duration = Duration::from_secs(1);
-
-/// Anomalies of a verdict that are told: the others seldom say more.
-const TOLD: usize = 10;
 
 /// Numbers of the clients, by what they do.
 const PRODUCERS: u32 = 0;
@@ -429,21 +425,12 @@ impl Plan {
         self.require("leak", &leaks::compare(&fresh, &worked)).await;
     }
 
-    /// Reports what a checker found, and ends the run then.
-    async fn require(&self, property: &'static str, verdict: &Verdict) {
-        let anomalies = verdict.anomalies();
-        if anomalies.is_empty() {
-            return;
+    /// Reports what a checker found wrong, and ends the run then.
+    async fn require(&self, property: &str, verdict: &Verdict) {
+        if verdict.is_violated() {
+            self.observer().judge(property, verdict);
+            self.director.halt().await;
         }
-        let mut text = String::new();
-        for anomaly in anomalies.iter().take(TOLD) {
-            let _ = writeln!(text, "{}", anomaly);
-        }
-        if let more @ 1.. = anomalies.len().saturating_sub(TOLD) {
-            let _ = writeln!(text, "and {more} more");
-        }
-        self.observer().violated(property, text);
-        self.director.halt().await;
     }
 
     /// Disks may have broken: what the broker has, if it still opens, must be right.
@@ -502,12 +489,10 @@ impl Plan {
     /// Judges all that clients did and saw.
     async fn judge_history(&self) {
         let verdict = self.shared.history.borrow().judge();
-        match verdict.anomalies().first() {
-            Some(first) => self.require(first.kind, &verdict).await,
-            None if verdict.holds() => self.observer().count("histories judged", 1),
-            // Nothing was acknowledged, so that nothing had to be kept.
-            None => self.observer().count("histories without anything to judge", 1),
-        }
+        self.require("", &verdict).await;
+        // Where nothing was acknowledged, nothing had to be kept.
+        let judged = if verdict.holds() { "judged" } else { "without anything to judge" };
+        self.observer().count(judged, 1);
     }
 
     /// Damages one place of a log, and starts the broker on it. Gives whether it refused.

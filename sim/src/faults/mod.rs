@@ -37,6 +37,26 @@ pub enum Regime {
     Unrestricted,
 }
 
+impl Regime {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Budgeted, Self::Unrestricted];
+
+    /// A name for people and for files.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Budgeted => "budgeted",
+            Self::Unrestricted => "unrestricted",
+        }
+    }
+
+    /// The regime with this name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|regime| regime.name() == name)
+    }
+}
+
 /// What is known of one knob.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Knob {

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::run::{Run, RunOptions, Verdict};
@@ -31,6 +31,8 @@ pub struct Campaign {
     pub twice_one_in: u64,
     /// Failures after which the campaign ends early: more of them say nothing new.
     pub failures: usize,
+    /// Ends each world at this world time, whatever is going on.
+    pub until: Option<Duration>,
 }
 
 impl Campaign {
@@ -45,25 +47,41 @@ impl Campaign {
             jobs: 1,
             twice_one_in: 20,
             failures: 5,
+            until: None,
         }
     }
 
     /// Plays all worlds. `progress` is shown the tally after each of them.
     pub fn run(&self, progress: impl Fn(&Tally) + Sync) -> Tally {
+        self.run_while(|tally| {
+            progress(tally);
+            true
+        })
+    }
+
+    /// Plays all worlds, but begins no more once `go_on`, which is shown the tally after each of
+    /// them, says no.
+    pub fn run_while(&self, go_on: impl Fn(&Tally) -> bool + Sync) -> Tally {
+        let stopped = AtomicBool::new(false);
         let next = AtomicU64::new(self.seeds.start);
         let tally = Mutex::new(Tally::new(&self.scenario, self.regime));
         let lock = || tally.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let work = || {
             loop {
                 let seed = next.fetch_add(1, Ordering::Relaxed);
-                if seed >= self.seeds.end || lock().failures.len() >= self.failures {
+                if seed >= self.seeds.end
+                    || stopped.load(Ordering::Relaxed)
+                    || lock().failures.len() >= self.failures
+                {
                     return;
                 }
                 let run = self.play(seed);
                 let twice = self.is_run_twice(seed);
                 let mut tally = lock();
                 tally.add(run, twice);
-                progress(&tally);
+                if !go_on(&tally) {
+                    stopped.store(true, Ordering::Relaxed);
+                }
             }
         };
         if self.jobs <= 1 {
@@ -80,6 +98,17 @@ impl Campaign {
         tally
     }
 
+    /// How the world of a seed is played.
+    #[must_use]
+    pub fn options(&self, seed: u64) -> RunOptions {
+        RunOptions {
+            regime: self.regime,
+            knobs: self.knobs.clone(),
+            until: self.until,
+            ..RunOptions::new(seed)
+        }
+    }
+
     const fn is_run_twice(&self, seed: u64) -> bool {
         self.twice_one_in > 0 && seed.is_multiple_of(self.twice_one_in)
     }
@@ -87,8 +116,7 @@ impl Campaign {
     /// Plays the world of a seed: twice if its turn has come, and once more with its tape recorded
     /// if it failed.
     fn play(&self, seed: u64) -> Run {
-        let options =
-            RunOptions { regime: self.regime, knobs: self.knobs.clone(), ..RunOptions::new(seed) };
+        let options = self.options(seed);
         let mut run = self.scenario.run(&options);
         if self.is_run_twice(seed) {
             let again = self.scenario.run(&options).trace_hash;
@@ -107,7 +135,7 @@ impl Campaign {
 /// The violation of two runs of one seed that differ.
 fn diverged(run: &Run, again: u64) -> Violation {
     Violation {
-        property: "deterministic".to_owned(),
+        property: Violation::DETERMINISTIC.to_owned(),
         time: run.elapsed,
         step: run.statistics.all_events(),
         machine: None,

@@ -50,6 +50,7 @@ mod campaign;
 mod director;
 mod monkey;
 mod observer;
+mod recording;
 mod run;
 mod runner;
 mod stage;
@@ -62,11 +63,15 @@ pub use campaign::{Campaign, Tally};
 pub use director::Director;
 pub use monkey::ChaosMonkey;
 pub use observer::Observer;
+pub use recording::{Recording, RecordingError};
 pub use run::{Run, RunOptions, Verdict};
 pub use stage::{Limits, Stage};
 pub use violation::Violation;
 
+use crate::diverge::{self, Divergence};
 use crate::fault_kind::FaultKind;
+use crate::shrink::{self, ShrinkError, ShrinkOptions, Shrunk};
+use crate::tape::Tape;
 
 /// What runs in a world, what strikes it, and what must be true of it.
 #[derive(Clone)]
@@ -119,6 +124,39 @@ impl Scenario {
     #[must_use]
     pub fn run(&self, options: &RunOptions) -> Run {
         runner::run(self, options)
+    }
+
+    /// Finds the simplest tape with which a failing run fails in the same way. The run is that of
+    /// `options`; `progress` is told of each one that is tried.
+    ///
+    /// # Errors
+    /// If the run does not fail, or not as `shrink` wants it.
+    pub fn shrink(
+        &self,
+        options: &RunOptions,
+        shrink: &ShrinkOptions,
+        progress: impl FnMut(&shrink::Progress),
+    ) -> Result<Shrunk, ShrinkError> {
+        let play = |tape: Option<Tape>| {
+            self.run(&RunOptions { tape, record: true, chronicle: false, ..options.clone() })
+        };
+        let recorded = match &options.tape {
+            Some(tape) => tape.clone(),
+            None => play(None).tape.unwrap_or_default(),
+        };
+        let test = |tape: &Tape| {
+            let run = play(Some(tape.clone()));
+            let fingerprint = run.violation().map(Violation::fingerprint);
+            shrink::Outcome { fingerprint, played: run.tape.unwrap_or_default() }
+        };
+        shrink::shrink(&recorded, shrink, test, progress)
+    }
+
+    /// Plays one world several times, and tells where two of its runs first differ. `None` if they
+    /// do not.
+    #[must_use]
+    pub fn diverge(&self, options: &RunOptions) -> Option<Divergence> {
+        diverge::compare(|window| runner::play(self, options, window).1.trace_run())
     }
 
     /// Plays the worlds of these seeds, for tests.

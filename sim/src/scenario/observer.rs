@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use super::Violation;
 use crate::check;
+use crate::chronicle::OperationId;
+use crate::machine::MachineId;
 use crate::world::WeakWorld;
 
 /// Trace lines kept with a violation.
@@ -61,6 +63,26 @@ impl Observer {
     /// Adds to a number that the run's result tells.
     pub fn count(&self, what: &'static str, by: u64) {
         *self.0.told.borrow_mut().counts.entry(what).or_default() += by;
+    }
+
+    /// Tells the chronicle, if one is kept, that a client begins something. Give the text as
+    /// `format_args!`: without a chronicle it is not even made.
+    pub fn operation(
+        &self,
+        machine: MachineId,
+        client: u32,
+        text: impl fmt::Display,
+    ) -> OperationId {
+        let world = self.0.world.upgrade();
+        world.map_or_else(OperationId::default, |world| world.operation(machine, client, text))
+    }
+
+    /// Tells what came of a client's operation. Reports go by its first word: `ok` and `answered` are
+    /// good, `unknown` says that it may or may not have happened, and anything else that it did not.
+    pub fn operation_ended(&self, operation: OperationId, outcome: impl fmt::Display) {
+        if let Some(world) = self.0.world.upgrade() {
+            world.operation_ended(operation, outcome);
+        }
     }
 
     /// Something was achieved: not before [`Limits::inactivity`](super::Limits) from now is the run

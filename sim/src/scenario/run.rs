@@ -5,6 +5,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::Violation;
+use crate::chronicle::Chronicle;
 use crate::faults::{Faults, Regime};
 use crate::schedule::Policy;
 use crate::statistics::Statistics;
@@ -23,6 +24,8 @@ pub struct RunOptions {
     pub tape: Option<Tape>,
     /// Whether to give the run's tape.
     pub record: bool,
+    /// Whether to give the run's chronicle, and the end of its trace.
+    pub chronicle: bool,
     /// Ends the run at this world time, whatever is going on.
     pub until: Option<Duration>,
 }
@@ -32,7 +35,8 @@ impl RunOptions {
     #[must_use]
     pub const fn new(seed: u64) -> Self {
         let regime = Regime::Budgeted;
-        Self { seed, regime, knobs: Vec::new(), tape: None, record: false, until: None }
+        let knobs = Vec::new();
+        Self { seed, regime, knobs, tape: None, record: false, chronicle: false, until: None }
     }
 
     /// The faults of the run's world.
@@ -92,6 +96,10 @@ pub struct Run {
     pub statistics: Statistics,
     /// The choices that were not the harmless one, if they were to be recorded.
     pub tape: Option<Tape>,
+    /// What happened, told for people, if it was to be.
+    pub chronicle: Option<Chronicle>,
+    /// The latest lines of the trace, if there is a chronicle.
+    pub trace: String,
 }
 
 impl Run {

@@ -1,5 +1,6 @@
 //! Plays a scenario: lets the world and the plans take turns, and looks at the properties.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use futures_util::task::noop_waker_ref;
@@ -12,13 +13,27 @@ use crate::limits::ALWAYS_EVENTS;
 use crate::world::Advance;
 use crate::{World, WorldOptions};
 
+/// Lines of the trace that a run with a chronicle tells.
+const TRACE_LINES: usize = 200;
+
 /// Plays a scenario.
 pub(super) fn run(scenario: &Scenario, options: &RunOptions) -> Run {
+    play(scenario, options, None).0
+}
+
+/// Plays a scenario, and keeps all of a window of its events if there is one.
+pub(super) fn play(
+    scenario: &Scenario,
+    options: &RunOptions,
+    trace_window: Option<Range<u64>>,
+) -> (Run, World) {
     let faults = options.faults();
     let world = World::with_options(WorldOptions {
         faults: faults.clone(),
         tape: options.tape.clone(),
         record: options.record,
+        chronicle: options.chronicle,
+        trace_window,
         ..WorldOptions::new(options.seed)
     });
     let mut stage = Stage::new(world.clone(), options.regime);
@@ -38,7 +53,7 @@ pub(super) fn run(scenario: &Scenario, options: &RunOptions) -> Run {
         (None, Some(why)) => Verdict::Inconclusive(why),
         (None, None) => Verdict::Passed,
     };
-    Run {
+    let run = Run {
         scenario: scenario.name,
         seed: world.seed(),
         verdict,
@@ -52,7 +67,10 @@ pub(super) fn run(scenario: &Scenario, options: &RunOptions) -> Run {
         properties,
         statistics: world.statistics(),
         tape: options.record.then(|| world.tape()),
-    }
+        chronicle: options.chronicle.then(|| world.chronicle()),
+        trace: if options.chronicle { world.trace(TRACE_LINES) } else { String::new() },
+    };
+    (run, world)
 }
 
 /// The run has come to its end before its time.

@@ -23,6 +23,9 @@ pub struct Violation {
 }
 
 impl Violation {
+    /// The property that two runs of one seed are the same.
+    pub const DETERMINISTIC: &str = "deterministic";
+
     /// What two violations have in common if they are the same: the property, and the explanation
     /// without its numbers.
     #[must_use]

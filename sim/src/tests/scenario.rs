@@ -10,7 +10,9 @@ use woodchuck_io::{Durability, Env as _, OpenMode};
 use super::{create, write};
 use crate::SimEnv;
 use crate::check::{self, Anomaly, Check};
-use crate::scenario::{ChaosMonkey, Limits, Run, RunOptions, Scenario, Stage, Verdict};
+use crate::scenario::{
+    Campaign, ChaosMonkey, Limits, Recording, Run, RunOptions, Scenario, Stage, Verdict,
+};
 
 /// The run of a seed.
 fn play(seed: u64, build: impl Fn(&mut Stage) + Send + Sync + 'static) -> Run {
@@ -295,4 +297,40 @@ fn a_recorded_tape_plays_the_same_run() {
     let replayed = scenario.run(&RunOptions { tape: failing.tape.clone(), ..RunOptions::new(0) });
     assert_eq!(replayed.violation(), failing.violation());
     assert_eq!(replayed.trace_hash, failing.trace_hash);
+}
+
+#[test]
+fn a_campaign_ends_early_when_told_to() {
+    let campaign = Campaign::new(counter(Durability::Durable), 0..50);
+    let tally = campaign.run_while(|tally| tally.worlds() < 3);
+    assert_eq!((tally.passed, tally.worlds()), (3, 3));
+}
+
+#[test]
+fn a_campaign_ends_each_world_at_a_time() {
+    let until = Some(Duration::from_millis(1));
+    let campaign = Campaign { until, ..Campaign::new(counter(Durability::Durable), 0..5) };
+    let tally = campaign.run(|_| ());
+    assert_eq!((tally.passed, tally.simulated), (5, Duration::from_millis(5)));
+}
+
+#[test]
+fn a_recording_of_a_run_plays_it_again() {
+    let scenario = counter(Durability::Volatile);
+    let options = |seed| RunOptions {
+        record: true,
+        knobs: vec![("disk.slow".to_owned(), 1000)],
+        ..RunOptions::new(seed)
+    };
+    let failing = (0..50)
+        .map(|seed| scenario.run(&options(seed)))
+        .find(|run| run.violation().is_some())
+        .expect("the bug is found");
+    let recording = Recording::of(&failing, &options(failing.seed));
+    let read: Recording = recording.to_string().parse().expect("a recording");
+    assert_eq!(read.property.as_deref(), Some("acknowledged-is-durable"));
+    let again = scenario.run(&read.options());
+    assert_eq!(again.violation(), failing.violation());
+    let seed_alone = Recording { tape: None, ..read };
+    assert_eq!(scenario.run(&seed_alone.options()).trace_hash, failing.trace_hash);
 }

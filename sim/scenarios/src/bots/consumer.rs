@@ -21,7 +21,7 @@ use woodchuck_stream::Batch;
 use woodchuck_stream::batch::build::{self, Record};
 
 use super::producer::produce_request;
-use super::{Bot, Line, Outcome, SCRATCH, SCRATCH_FILLER, SCRATCH_PARTITIONS, Shared, TOPIC};
+use super::{Bot, Code, Line, Outcome, SCRATCH, SCRATCH_FILLER, SCRATCH_PARTITIONS, Shared, TOPIC};
 use crate::history::{Contradiction, RecordId, require};
 
 /// How long a patient consumer waits for records.
@@ -92,7 +92,7 @@ async fn append_one(line: &mut Line, shared: &Shared, partition: i32, id: Record
     };
     let answer = response.topics.first().and_then(|topic| topic.partitions.first());
     let Some(answer) = answer else { return Err(lacks_partitions(&response).into()) };
-    line.end(told, format_args!("{:?}, at {}", answer.error_code, answer.base_offset));
+    line.end(told, format_args!("{}, at {}", Code(answer.error_code), answer.base_offset));
     shared.expect_storage(answer.error_code)?;
     if !answer.error_code.is_error() {
         let (now, place) = (line.env.now().as_nanos(), (partition, answer.base_offset));
@@ -556,7 +556,7 @@ impl Consumer {
         let answer = response.topics.first().and_then(|topic| topic.partitions.first());
         let answer = answer.filter(|answer| answer.partition_index == partition);
         let Some(answer) = answer else { return Err(lacks_partitions(&response).into()) };
-        line.end(told, format_args!("{:?}, {}", answer.error_code, answer.offset));
+        line.end(told, format_args!("{}, {}", Code(answer.error_code), answer.offset));
         self.bot.shared.expect_storage(answer.error_code)?;
         Ok((!answer.error_code.is_error()).then(|| answer.clone()))
     }
@@ -587,17 +587,20 @@ struct Fetched<'a>(&'a FetchResponse);
 
 impl std::fmt::Display for Fetched<'_> {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let mut separator = "";
+        let mut answers = self.0.topics.iter().flat_map(|topic| &topic.partitions);
+        let refused = answers.any(|answer| answer.error_code.is_error());
+        formatter.write_str(if refused { "refused" } else { "ok" })?;
         for topic in &self.0.topics {
+            write!(formatter, "; {}", topic.topic)?;
             for answer in &topic.partitions {
-                let (name, partition) = (&topic.topic, answer.partition_index);
                 let bytes: usize = answer.records.iter().map(bytes::Bytes::len).sum();
-                write!(formatter, "{separator}{name} {partition}: {bytes} bytes")?;
-                write!(formatter, ", end {}", answer.high_watermark)?;
-                if answer.error_code.is_error() {
-                    write!(formatter, ", {:?}", answer.error_code)?;
+                write!(formatter, ", {}: ", answer.partition_index)?;
+                match answer.error_code {
+                    ErrorCode::NONE => {
+                        write!(formatter, "{bytes} bytes of up to {}", answer.high_watermark)?;
+                    }
+                    code => write!(formatter, "{code:?}")?,
                 }
-                separator = "; ";
             }
         }
         Ok(())

@@ -28,9 +28,10 @@ pub(crate) async fn harass(mut bot: Bot) {
                 if let Err(trouble) = expect_end(&bot, &stream).await {
                     bot.settle(trouble).await;
                 }
-                bot.env.operation_ended(told, "the connection was closed");
+                bot.env.operation_ended(told, "ok, the connection was closed");
             } else {
-                bot.env.operation_ended(told, format_args!("left, {sent:?}"));
+                bot.env
+                    .operation_ended(told, format_args!("unknown: left without waiting, {sent:?}"));
             }
         }
         bot.pause(10).await;

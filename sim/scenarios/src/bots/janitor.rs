@@ -9,7 +9,7 @@ use woodchuck_server::protocol::{
 };
 use woodchuck_stream::batch::build::{self, Record};
 
-use super::{Bot, Line, Outcome, SCRATCH, SCRATCH_FILLER, SCRATCH_PARTITIONS};
+use super::{Bot, Code, Line, Outcome, SCRATCH, SCRATCH_FILLER, SCRATCH_PARTITIONS};
 use crate::history::require;
 
 /// Makes and deletes a topic over and over until bots are to end.
@@ -70,7 +70,7 @@ async fn create(line: &mut Line) -> Outcome<ErrorCode> {
         unreachable!("answers are decoded as what was asked")
     };
     let code = response.topics.first().map_or(ErrorCode::NONE, |topic| topic.error_code);
-    line.end(told, format_args!("{code:?}"));
+    line.end(told, format_args!("{}", Code(code)));
     Ok(code)
 }
 
@@ -98,7 +98,7 @@ async fn fill(bot: &mut Bot, line: &mut Line) -> Outcome<Vec<i64>> {
             base_offsets.push(answer.base_offset);
         }
     }
-    line.end(told, format_args!("stored at {base_offsets:?}"));
+    line.end(told, format_args!("ok, at {base_offsets:?}"));
     Ok(base_offsets)
 }
 
@@ -112,6 +112,6 @@ async fn delete(line: &mut Line) -> Outcome<ErrorCode> {
         unreachable!("answers are decoded as what was asked")
     };
     let code = response.responses.first().map_or(ErrorCode::NONE, |topic| topic.error_code);
-    line.end(told, format_args!("{code:?}"));
+    line.end(told, format_args!("{}", Code(code)));
     Ok(code)
 }

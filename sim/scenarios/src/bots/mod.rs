@@ -166,7 +166,8 @@ impl Line {
         self.env.operation(self.number, text)
     }
 
-    /// Tells what came of it.
+    /// Tells what came of it. Reports go by the first word: `ok` is good, `unknown` says that it may
+    /// or may not have happened, and anything else that it did not.
     fn end(&self, operation: OperationId, text: fmt::Arguments<'_>) {
         self.env.operation_ended(operation, text);
     }
@@ -190,7 +191,10 @@ impl Line {
     ) -> Outcome<Response> {
         let called = self.client.call(version, request).await;
         called.map_err(|error| {
-            self.end(operation, format_args!("{error}"));
+            match error {
+                ClientError::Protocol(_) => self.end(operation, format_args!("{error}")),
+                _ => self.end(operation, format_args!("unknown: {error}")),
+            }
             self.lost(error)
         })
     }
@@ -203,5 +207,18 @@ impl Line {
         }
         let what = format!("a connection that nothing disturbed is lost: {error}");
         Trouble::Wrong(Contradiction { property: "keeps-connections", what })
+    }
+}
+
+/// An error code, put into the words that reports go by.
+struct Code(ErrorCode);
+
+impl fmt::Display for Code {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_error() {
+            write!(formatter, "refused: {:?}", self.0)
+        } else {
+            formatter.write_str("ok")
+        }
     }
 }

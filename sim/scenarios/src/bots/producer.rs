@@ -21,7 +21,7 @@ use woodchuck_sim::OperationId;
 use woodchuck_sim::check::log::Sending;
 use woodchuck_stream::batch::build::{self, Record};
 
-use super::{Bot, Line, Outcome, TOPIC};
+use super::{Bot, Code, Line, Outcome, TOPIC};
 use crate::history::{RecordId, require};
 
 /// How a producer works.
@@ -107,7 +107,7 @@ pub(crate) async fn produce(bot: Bot, habits: Habits) {
             producer.bot.settle(trouble).await;
             if !habits.idempotent {
                 for asked in producer.unanswered.drain(..) {
-                    line.end(asked.told, format_args!("no answer, given up"));
+                    line.end(asked.told, format_args!("unknown: no answer, and given up"));
                 }
             }
         }
@@ -178,7 +178,7 @@ impl Producer {
                 let batches = self.new_batches();
                 let told = line.begin(format_args!("produce {TOPIC} {}", List(&batches)));
                 line.send(self.habits.version, &request(&batches, 0)).await?;
-                line.end(told, format_args!("sent, no answer wanted"));
+                line.end(told, format_args!("unknown: no answer is wanted"));
             }
             if !self.prepare(line).await? {
                 return Ok(());
@@ -231,6 +231,9 @@ impl Producer {
     /// Sends a batch that leaves a gap in the numbering of an idempotent producer. It must be
     /// refused, and its record must never turn up.
     async fn leave_gap(&mut self, line: &mut Line) -> Outcome<()> {
+        if self.bot.shared.allowed.loss {
+            return Ok(()); // What it has sent may be lost, and then there is no gap.
+        }
         let partition = self.bot.random.below(self.bot.shared.partitions as u64) as i32;
         // In a partition where it has sent nothing, a producer may begin anywhere.
         let next = self.next_sequence.get(&partition).filter(|next| **next > 0);
@@ -256,7 +259,7 @@ impl Producer {
         require("sequences-are-checked", refused, || {
             format!("a batch was taken that leaves a gap: {response:?}")
         })?;
-        line.end(told, format_args!("refused"));
+        line.end(told, format_args!("ok, it was refused"));
         Ok(())
     }
 
@@ -270,7 +273,7 @@ impl Producer {
             unreachable!("answers are decoded as what was asked")
         };
         let found = metadata.topics.first().map_or(ErrorCode::NONE, |topic| topic.error_code);
-        line.end(told, format_args!("{found:?}"));
+        line.end(told, format_args!("{}", Code(found)));
         self.bot.shared.expect_storage(found)?;
         if found.is_error() {
             return Ok(false);
@@ -281,7 +284,7 @@ impl Producer {
             let Response::InitProducerId(named) = line.call(2, &request, told).await? else {
                 unreachable!("answers are decoded as what was asked")
             };
-            line.end(told, format_args!("{}", named.producer_id));
+            line.end(told, format_args!("ok, {}", named.producer_id));
             self.producer_id = Some(named.producer_id);
         }
         Ok(true)
@@ -425,15 +428,15 @@ struct Answers<'a>(&'a ProduceResponse);
 
 impl fmt::Display for Answers<'_> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut separator = "";
-        for answer in self.0.topics.iter().flat_map(|topic| &topic.partitions) {
-            write!(formatter, "{separator}{}: ", answer.partition_index)?;
-            separator = ", ";
+        let answers = || self.0.topics.iter().flat_map(|topic| &topic.partitions);
+        let refused = answers().any(|answer| answer.error_code.is_error());
+        formatter.write_str(if refused { "refused" } else { "ok" })?;
+        answers().try_for_each(|answer| {
+            let partition = answer.partition_index;
             match answer.error_code {
-                ErrorCode::NONE => write!(formatter, "stored at {}", answer.base_offset)?,
-                code => write!(formatter, "{code:?}")?,
+                ErrorCode::NONE => write!(formatter, ", {partition} at {}", answer.base_offset),
+                code => write!(formatter, ", {partition}: {code:?}"),
             }
-        }
-        Ok(())
+        })
     }
 }
