@@ -53,6 +53,9 @@ const END_LIMIT: Duration = Duration::from_secs(300);
 /// How long a graceful stop may take: a disk may stall for a minute.
 const STOP_LIMIT: Duration = Duration::from_secs(300);
 
+/// How long to wait for the disk to be at work before the broker is struck down.
+const DISK_WAIT: Duration = Duration::from_millis(20);
+
 /// How long the broker is left alone before its data is damaged.
 const IDLE: Duration = Duration::from_millis(500);
 
@@ -293,6 +296,9 @@ impl Plan {
             if early && !self.may_give_up() {
                 self.observer().hit(STRUCK_EARLY);
             }
+            if self.director.choose(2) == 1 {
+                self.await_disk().await;
+            }
             self.observer().count("strikes", 1);
             let world = self.director.world();
             match self.director.choose(5) {
@@ -309,6 +315,15 @@ impl Plan {
             self.pass(pause).await;
             self.director.start(self.broker);
         }
+    }
+
+    /// Waits for a moment at which the broker's disk is at work: what is in flight in a crash is what
+    /// may be torn.
+    async fn await_disk(&self) {
+        let (world, broker) = (self.director.world().clone(), self.broker);
+        let at_work = move || world.resources(broker).disk_operations > 0;
+        self.director.until(DISK_WAIT, at_work).await;
+        self.check_broker().await;
     }
 
     /// Makes something hard for a while, without striking anybody down.
