@@ -13,7 +13,8 @@
 //!
 //! What must hold is said in [`history`](crate::history). Besides: the broker opens its data after
 //! every crash, a graceful stop succeeds, nothing panics, deadlocks or spins, and everybody is done
-//! in bounded time once the faults end.
+//! in bounded time once the faults end. From then on nobody loses a connection, and when all is
+//! done, the broker holds no more than one that has just opened the same data.
 //!
 //! Under unrestricted faults the broker may give up, and may refuse to open. As long as it answers,
 //! its answers must be right. Two things are left out. On a disk that lies about what it has
@@ -32,12 +33,14 @@ use woodchuck::EngineOptions;
 use woodchuck_io::limits::BLOCK_BYTES;
 use woodchuck_server::kafka::KafkaOptions;
 use woodchuck_server::{Serve, ServeError};
+use woodchuck_sim::check::leaks::{self, Resources};
+use woodchuck_sim::check::liveness::Recovery;
+use woodchuck_sim::check::{Anomaly, Verdict};
 use woodchuck_sim::scenario::{Director, Limits, Observer, Scenario, Stage};
 use woodchuck_sim::{Cut, DiskProfile, FaultKind, Faults, LinkProfile, MachineId, Regime};
 use woodchuck_wal::LogOptions;
 
-use crate::bots::{Allowed, Habits, Shared, consume, harass, produce, read_all, tidy};
-use crate::client::Diary;
+use crate::bots::{Allowed, Bot, Habits, Shared, consume, harass, produce, read_all, tidy};
 
 const PORT: u16 = 9092;
 
@@ -47,13 +50,11 @@ const STEPS: u64 = 1_000_000;
 /// How long the clients may take to come to their ends once the faults have ended.
 const END_LIMIT: Duration = Duration::from_secs(300);
 
-/// Numbers of clients in the chronicle; producers count from 0.
-const CONSUMERS: u32 = 10;
-const JANITOR: u32 = 20;
-const AUDITOR: u32 = 30;
-
 /// How long a graceful stop may take: a disk may stall for a minute.
 const STOP_LIMIT: Duration = Duration::from_secs(300);
+
+/// How long to wait for the disk to be at work before the broker is struck down.
+const DISK_WAIT: Duration = Duration::from_millis(20);
 
 /// How long the broker is left alone before its data is damaged.
 const IDLE: Duration = Duration::from_millis(500);
@@ -67,6 +68,16 @@ const UNAFFECTED_BY: &[FaultKind] = &[
     FaultKind::UnknownBlock,
     FaultKind::StorageFull,
 ];
+
+/// How long the broker is left alone before what it holds is counted, where everything is quick.
+const REST: Duration = Duration::from_secs(1);
+
+/// Numbers of the clients, by what they do.
+const PRODUCERS: u32 = 0;
+const CONSUMERS: u32 = 32;
+const JANITOR: u32 = 64;
+const HOSTILE: u32 = 65;
+const AUDITOR: u32 = 66;
 
 /// Marks that some world of a campaign must hit.
 const REFUSED: &str = "damaged data was refused";
@@ -88,11 +99,15 @@ fn set(stage: &mut Stage) {
         address: SocketAddr::new(stage.world().address(broker), PORT),
         partitions,
         history: Rc::default(),
-        ending: Rc::new(Cell::new(false)),
+        observer: stage.observer(),
+        ending: Rc::default(),
+        quiet: Rc::default(),
+        busy: Rc::default(),
         allowed,
-        diary: Diary { observer: stage.observer(), machine: clients, client: 0 },
     };
-    shared.history.borrow_mut().lossy = allowed.loss;
+    if allowed.loss {
+        shared.history.borrow_mut().allow_loss();
+    }
     let broken = set_broker(stage, broker, &shared);
     set_clients(stage, clients, &shared);
     let pace = set_link(stage, broker, clients);
@@ -194,32 +209,55 @@ fn set_broker(stage: &mut Stage, broker: MachineId, shared: &Shared) -> Broken {
 fn set_clients(stage: &mut Stage, clients: MachineId, shared: &Shared) {
     for number in 0..1 + stage.draw("producers", 3) {
         let draw = |what, range| stage.draw_nth(what, number, range);
+        let idempotent = draw("idempotent", 2) == 1;
         let habits = Habits {
-            producer: number as u32,
-            idempotent: draw("idempotent", 2) == 1,
+            idempotent,
             window: 1 + draw("window", 4) as usize,
             records: 1 + draw("records", 4),
             filler: 1 << draw("filler", 12),
-            acks: if draw("acks", 4) == 1 { 1 } else { -1 },
+            acks: match draw("acks", 4) {
+                1 => 1,
+                // Who sends again has to know whether it must.
+                2 if !idempotent => 0,
+                _ => -1,
+            },
             pause_ms: draw("pause", 3) * 4,
             version: [3, 7, 9, 10][draw("produce version", 4) as usize],
         };
-        let shared = shared.client(number as u32);
-        stage.bot(clients, "producer", move |env| produce(env, shared.clone(), habits));
+        let number = PRODUCERS + number as u32;
+        add_bot(stage, clients, shared, ("producer", number), move |bot| produce(bot, habits));
     }
     for number in 0..1 + stage.draw("consumers", 2) {
         let version = [4, 11, 12][stage.draw_nth("fetch version", number, 3) as usize];
-        let shared = shared.client(CONSUMERS + number as u32);
-        stage.bot(clients, "consumer", move |env| consume(env, shared.clone(), version));
+        let number = CONSUMERS + number as u32;
+        add_bot(stage, clients, shared, ("consumer", number), move |bot| consume(bot, version));
     }
     if stage.draw("janitor", 3) == 1 {
-        let shared = shared.client(JANITOR);
-        stage.bot(clients, "janitor", move |env| tidy(env, shared.clone()));
+        add_bot(stage, clients, shared, ("janitor", JANITOR), tidy);
     }
     if stage.draw("hostile", 4) == 1 {
-        let shared = shared.clone();
-        stage.bot(clients, "hostile", move |env| harass(env, shared.clone()));
+        add_bot(stage, clients, shared, ("hostile", HOSTILE), harass);
     }
+}
+
+/// Adds a bot that is busy until it comes to its end.
+fn add_bot<F: Future<Output = ()> + 'static>(
+    stage: &mut Stage,
+    clients: MachineId,
+    shared: &Shared,
+    (name, number): (&'static str, u32),
+    run: impl Fn(Bot) -> F + 'static,
+) {
+    shared.busy.borrow_mut().insert(number, name);
+    let shared = shared.clone();
+    stage.bot(clients, name, move |env| {
+        let running = run(Bot::new(env, shared.clone(), name, number));
+        let busy = Rc::clone(&shared.busy);
+        async move {
+            running.await;
+            busy.borrow_mut().remove(&number);
+        }
+    });
 }
 
 /// Whether an audit was made to its end.
@@ -258,6 +296,9 @@ impl Plan {
             if early && !self.may_give_up() {
                 self.observer().hit(STRUCK_EARLY);
             }
+            if self.director.choose(2) == 1 {
+                self.await_disk().await;
+            }
             self.observer().count("strikes", 1);
             let world = self.director.world();
             match self.director.choose(5) {
@@ -274,6 +315,15 @@ impl Plan {
             self.pass(pause).await;
             self.director.start(self.broker);
         }
+    }
+
+    /// Waits for a moment at which the broker's disk is at work: what is in flight in a crash is what
+    /// may be torn.
+    async fn await_disk(&self) {
+        let (world, broker) = (self.director.world().clone(), self.broker);
+        let at_work = move || world.resources(broker).disk_operations > 0;
+        self.director.until(DISK_WAIT, at_work).await;
+        self.check_broker().await;
     }
 
     /// Makes something hard for a while, without striking anybody down.
@@ -321,18 +371,81 @@ impl Plan {
         }
         // Clocks stay as wrong as they are, and what a crash may lose it may.
         self.director.world().set_faults(Faults::default());
+        self.shared.quiet.set(true);
         self.shared.ending.set(true);
-        self.director.expect_bots(END_LIMIT).await;
+        self.expect_bots().await;
         self.check_broker().await;
         if !self.audit().await {
             self.check_broker().await;
             self.observer().violated("audit", "the audit did not take place");
             self.director.halt().await;
         }
-        if damaged && self.damage().await {
-            return;
+        self.shared.quiet.set(false);
+        if damaged {
+            if self.damage().await {
+                return;
+            }
+        } else {
+            self.expect_no_leaks().await;
         }
         self.stop().await;
+        let left = self.held();
+        self.require("leak", &leaks::compare(&Resources::new(), &left)).await;
+    }
+
+    /// All bots come to their ends within the limit from now on.
+    async fn expect_bots(&self) {
+        let mut recovery = Recovery::within(END_LIMIT);
+        recovery.faults_ended(self.now());
+        let busy = Rc::clone(&self.shared.busy);
+        let beyond = END_LIMIT + Duration::from_millis(1);
+        if self.director.until(beyond, move || busy.borrow().is_empty()).await {
+            recovery.finished(self.now());
+        }
+        let verdict = recovery.judge(self.now());
+        if verdict.is_violated() {
+            let busy = format!("not at their ends: {:?}", self.shared.busy.borrow());
+            let verdict = verdict.and(Verdict::Violated(vec![Anomaly::new("stalled", busy)]));
+            self.require("stalled", &verdict).await;
+        }
+    }
+
+    fn now(&self) -> Duration {
+        self.director.world().now()
+    }
+
+    /// What the broker holds.
+    fn held(&self) -> Resources {
+        self.director.world().resources(self.broker).iter().collect()
+    }
+
+    /// The broker has nothing to do any more. It must not hold more than one that has only just
+    /// opened the same data.
+    async fn expect_no_leaks(&self) {
+        self.director.world().kill(self.clients);
+        self.pass(REST * self.pace).await;
+        let worked = self.held();
+        self.stop().await;
+        self.director.start(self.broker);
+        let opened = self.now();
+        while self.held().count("listeners") < worked.count("listeners") {
+            self.pass(REST).await;
+            let within = self.now() - opened;
+            self.observer().require("opens-its-data", within < END_LIMIT, || {
+                format!("it does not listen {within:?} after it was started")
+            });
+        }
+        self.pass(REST * self.pace).await;
+        let fresh = self.held();
+        self.require("leak", &leaks::compare(&fresh, &worked)).await;
+    }
+
+    /// Reports what a checker found wrong, and ends the run then.
+    async fn require(&self, property: &str, verdict: &Verdict) {
+        if verdict.is_violated() {
+            self.observer().judge(property, verdict);
+            self.director.halt().await;
+        }
     }
 
     /// Disks may have broken: what the broker has, if it still opens, must be right.
@@ -366,14 +479,12 @@ impl Plan {
         let world = self.director.world();
         world.kill(self.clients);
         let done = Rc::new(Cell::new(false));
-        let (shared, auditor_done) = (self.shared.client(AUDITOR), Rc::clone(&done));
+        let (shared, auditor_done) = (self.shared.clone(), Rc::clone(&done));
         world.start(self.clients, 1, move |env| {
-            let (shared, done) = (shared.clone(), Rc::clone(&auditor_done));
+            let bot = Bot::new(env, shared.clone(), "auditor", AUDITOR);
+            let done = Rc::clone(&auditor_done);
             async move {
-                let all = read_all(env, shared.clone()).await;
-                for (partition, records) in (0_i32..).zip(&all) {
-                    shared.history.borrow_mut().check_end(partition, records);
-                }
+                read_all(bot).await;
                 done.set(true);
             }
         });
@@ -384,7 +495,19 @@ impl Plan {
         } else {
             self.director.expect("audit-finishes", END_LIMIT, settled).await;
         }
+        if done.get() {
+            self.judge_history().await;
+        }
         done.get()
+    }
+
+    /// Judges all that clients did and saw.
+    async fn judge_history(&self) {
+        let verdict = self.shared.history.borrow().judge();
+        self.require("", &verdict).await;
+        // Where nothing was acknowledged, nothing had to be kept.
+        let judged = if verdict.holds() { "judged" } else { "without anything to judge" };
+        self.observer().count(judged, 1);
     }
 
     /// Damages one place of a log, and starts the broker on it. Gives whether it refused.

@@ -9,8 +9,6 @@ use bytes::{Bytes, BytesMut};
 use futures_util::future::{Either, select};
 use woodchuck_io::{Env, Net, Stream};
 use woodchuck_server::protocol::{ApiKey, Request, Response, decode_response, encode_request};
-use woodchuck_sim::scenario::Observer;
-use woodchuck_sim::{MachineId, OperationId};
 
 /// How long to wait for an answer. A broker that is alive answers sooner, whatever happens; one
 /// that lost its power says nothing.
@@ -45,74 +43,8 @@ pub struct Client<E: Env> {
     stream: <E::Net as Net>::Stream,
     next_correlation_id: i32,
     /// What was sent and not answered, oldest first.
-    unanswered: VecDeque<Asked>,
+    unanswered: VecDeque<(i32, ApiKey, i16)>,
     received: BytesMut,
-    diary: Option<Diary>,
-}
-
-/// A request that has no answer yet.
-struct Asked {
-    correlation_id: i32,
-    api_key: ApiKey,
-    version: i16,
-    operation: OperationId,
-}
-
-/// Who tells the chronicle of a world what a client does.
-#[derive(Clone)]
-pub struct Diary {
-    /// Who hears it.
-    pub observer: Observer,
-    /// The client's machine.
-    pub machine: MachineId,
-    /// The client's number.
-    pub client: u32,
-}
-
-/// Where a request wants to write, for the chronicle.
-struct Place<'a>(&'a Request);
-
-impl fmt::Display for Place<'_> {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Request::Produce(produce) = self.0 else { return Ok(()) };
-        let partitions = produce.topics.iter().flat_map(|topic| &topic.partitions);
-        formatter.write_str(" to partitions")?;
-        partitions.map(|it| it.partition_index).try_for_each(|it| write!(formatter, " {it}"))
-    }
-}
-
-/// What came of a request, for the chronicle. It begins with `ok` if nothing was refused, with
-/// `answered` if what the answer says is not looked into, and with `unknown` if the request may or
-/// may not have been served.
-struct Outcome<'a>(&'a Result<Response, ClientError>);
-
-impl fmt::Display for Outcome<'_> {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let produced = match self.0 {
-            Err(error @ ClientError::Protocol(_)) => return error.fmt(formatter),
-            Err(error) => return write!(formatter, "unknown: {error}"),
-            Ok(Response::Produce(produced)) => produced,
-            Ok(_) => return formatter.write_str("answered"),
-        };
-        let partitions = || produced.topics.iter().flat_map(|topic| &topic.partitions);
-        let refused = partitions().any(|it| it.error_code.is_error());
-        formatter.write_str(if refused { "refused" } else { "ok" })?;
-        partitions().try_for_each(|it| match it.error_code.is_error() {
-            true => write!(formatter, ", {}: {:?}", it.partition_index, it.error_code),
-            false => write!(formatter, ", {} from offset {}", it.partition_index, it.base_offset),
-        })
-    }
-}
-
-impl<E: Env> Drop for Client<E> {
-    /// Whoever gives up a connection will not hear what came of its requests.
-    fn drop(&mut self) {
-        let Some(diary) = &self.diary else { return };
-        for asked in &self.unanswered {
-            let outcome = "unknown: the connection was given up";
-            diary.observer.operation_ended(asked.operation, outcome);
-        }
-    }
 }
 
 impl<E: Env> Client<E> {
@@ -128,15 +60,7 @@ impl<E: Env> Client<E> {
             next_correlation_id: 1,
             unanswered: VecDeque::new(),
             received: BytesMut::new(),
-            diary: None,
         })
-    }
-
-    /// Tells the chronicle of each request from now on, and of its answer.
-    #[must_use]
-    pub fn telling(mut self, diary: Diary) -> Self {
-        self.diary = Some(diary);
-        self
     }
 
     /// Sends a request. Its answer is the one after those of all requests before it.
@@ -149,13 +73,7 @@ impl<E: Env> Client<E> {
         let segments = encode_request(version, correlation_id, Some("bot"), request);
         let answered = !matches!(request, Request::Produce(produce) if produce.acks == 0);
         if answered {
-            let api_key = request.api_key();
-            let operation = self.diary.as_ref().map_or_else(OperationId::default, |diary| {
-                let place = Place(request);
-                let text = format_args!("{api_key:?} v{version} {correlation_id}{place}");
-                diary.observer.operation(diary.machine, diary.client, text)
-            });
-            self.unanswered.push_back(Asked { correlation_id, api_key, version, operation });
+            self.unanswered.push_back((correlation_id, request.api_key(), version));
         }
         let sent = self.stream.write(segments).await;
         sent.map_err(|error| ClientError::Connection(error.to_string()))
@@ -166,18 +84,9 @@ impl<E: Env> Client<E> {
     /// # Errors
     /// If the connection breaks, nothing comes in time, or what comes is not that answer.
     pub async fn receive(&mut self) -> Result<Response, ClientError> {
-        let Some(asked) = self.unanswered.pop_front() else {
+        let Some((correlation_id, api_key, version)) = self.unanswered.pop_front() else {
             return Err(ClientError::Protocol("nothing was asked".to_owned()));
         };
-        let answer = self.receive_answer(&asked).await;
-        if let Some(diary) = &self.diary {
-            diary.observer.operation_ended(asked.operation, Outcome(&answer));
-        }
-        answer
-    }
-
-    async fn receive_answer(&mut self, asked: &Asked) -> Result<Response, ClientError> {
-        let &Asked { correlation_id, api_key, version, .. } = asked;
         let late = self.env.sleep(ANSWER_LIMIT);
         let frame = {
             let frame = std::pin::pin!(self.receive_frame());

@@ -5,27 +5,36 @@ use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use futures_util::future::{Either, select};
-use woodchuck_io::{Env, Net, RandomStream, Stream};
+use woodchuck_io::{Env as _, Net as _, RandomStream, Stream};
 use woodchuck_server::protocol::{MetadataRequest, Request, encode_request};
 
-use super::{Shared, pause};
+use super::{Bot, Outcome};
+use crate::history::require;
 
 /// How long the broker may take to close a connection on which it was sent nonsense. A connection
 /// that lost its other end to a power cut is allowed as much.
 const CLOSE_LIMIT: Duration = Duration::from_secs(120);
 
 /// Sends nonsense over and over until bots are to end.
-pub(crate) async fn harass<E: Env>(env: E, shared: Shared) {
-    let mut random = env.random("hostile");
-    while !shared.ending.get() {
-        if let Ok(stream) = env.net().connect(shared.address).await {
-            let (nonsense, must_close) = nonsense(&mut random);
+pub(crate) async fn harass(mut bot: Bot) {
+    while !bot.shared.ending.get() {
+        if let Ok(stream) = bot.env.net().connect(bot.shared.address).await {
+            let (nonsense, must_close) = nonsense(&mut bot.random);
+            let told = bot
+                .env
+                .operation(bot.number, format_args!("send nonsense, {} bytes", nonsense.len()));
             let sent = stream.write(vec![nonsense]).await;
             if sent.is_ok() && must_close {
-                expect_end(&env, &stream).await;
+                if let Err(trouble) = expect_end(&bot, &stream).await {
+                    bot.settle(trouble).await;
+                }
+                bot.env.operation_ended(told, "ok, the connection was closed");
+            } else {
+                bot.env
+                    .operation_ended(told, format_args!("unknown: left without waiting, {sent:?}"));
             }
         }
-        pause(&env, &mut random, 10).await;
+        bot.pause(10).await;
     }
 }
 
@@ -73,7 +82,7 @@ fn nonsense(random: &mut RandomStream) -> (Bytes, bool) {
 }
 
 /// Reads until the broker closes the connection.
-async fn expect_end<E: Env, S: Stream>(env: &E, stream: &S) {
+async fn expect_end<S: Stream>(bot: &Bot, stream: &S) -> Outcome<()> {
     let closed = std::pin::pin!(async {
         loop {
             let (result, _) = stream.read(BytesMut::with_capacity(4096)).await;
@@ -82,9 +91,10 @@ async fn expect_end<E: Env, S: Stream>(env: &E, stream: &S) {
             }
         }
     });
-    let late = std::pin::pin!(env.sleep(CLOSE_LIMIT));
-    match select(closed, late).await {
-        Either::Left(_) => {}
-        Either::Right(_) => panic!("the broker keeps a connection on which it was sent nonsense"),
-    }
+    let late = std::pin::pin!(bot.env.sleep(CLOSE_LIMIT));
+    let in_time = matches!(select(closed, late).await, Either::Left(_));
+    require("nonsense-is-refused", in_time, || {
+        format!("a connection on which nonsense was sent is still there after {CLOSE_LIMIT:?}")
+    })?;
+    Ok(())
 }

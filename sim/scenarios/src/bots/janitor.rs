@@ -1,7 +1,6 @@
 //! A client that makes topics, fills them, and deletes them: what it leaves behind in the log has
 //! to be given back without anything else being harmed.
 
-use woodchuck_io::{Env, RandomStream};
 use woodchuck_server::protocol::create_topics::CreatableTopic;
 use woodchuck_server::protocol::delete_topics::DeleteTopicState;
 use woodchuck_server::protocol::produce::{ProducePartition, ProduceTopic};
@@ -10,35 +9,27 @@ use woodchuck_server::protocol::{
 };
 use woodchuck_stream::batch::build::{self, Record};
 
-use super::{Shared, connect, expect_lawful, expect_storage, pause};
-use crate::client::{Client, ClientError};
-
-const SCRATCH: &str = "scratch";
-const PARTITIONS: i32 = 3;
+use super::{Bot, Code, Line, Outcome, SCRATCH, SCRATCH_FILLER, SCRATCH_PARTITIONS};
+use crate::history::require;
 
 /// Makes and deletes a topic over and over until bots are to end.
-pub(crate) async fn tidy<E: Env>(env: E, shared: Shared) {
-    let mut random = env.random("janitor");
-    while !shared.ending.get() {
-        let mut client = connect(&env, &shared, &mut random).await;
-        while !shared.ending.get() {
-            if let Err(error) = round(&mut client, &shared, &mut random).await {
-                expect_lawful(&error);
+pub(crate) async fn tidy(mut bot: Bot) {
+    while !bot.shared.ending.get() {
+        let mut line = bot.connect().await;
+        while !bot.shared.ending.get() {
+            if let Err(trouble) = round(&mut bot, &mut line).await {
+                bot.settle(trouble).await;
                 break;
             }
-            pause(&env, &mut random, 20).await;
+            bot.pause(20).await;
         }
-        pause(&env, &mut random, 20).await;
+        bot.pause(20).await;
     }
 }
 
-async fn round<E: Env>(
-    client: &mut Client<E>,
-    shared: &Shared,
-    random: &mut RandomStream,
-) -> Result<(), ClientError> {
-    let created = create(client).await?;
-    expect_storage(shared, created);
+async fn round(bot: &mut Bot, line: &mut Line) -> Outcome<()> {
+    let created = create(line).await?;
+    bot.shared.expect_storage(created)?;
     let lawful = [
         ErrorCode::NONE,
         ErrorCode::TOPIC_ALREADY_EXISTS,
@@ -46,69 +37,81 @@ async fn round<E: Env>(
         ErrorCode::REQUEST_TIMED_OUT,
         ErrorCode::KAFKA_STORAGE_ERROR,
     ];
-    assert!(lawful.contains(&created), "creating a topic gave {created:?}");
-    for _ in 0..random.below(6) {
-        let base_offsets = fill(client, shared, random).await?;
+    require("lawful-errors", lawful.contains(&created), || {
+        format!("creating a topic gave {created:?}")
+    })?;
+    for _ in 0..bot.random.below(6) {
+        let base_offsets = fill(bot, line).await?;
         if created == ErrorCode::NONE {
-            // Nothing of an earlier topic of the same name may be left.
-            assert!(base_offsets.iter().all(|&offset| offset < 6), "{base_offsets:?}");
+            let low = base_offsets.iter().all(|&offset| offset < 6);
+            require("deleted-topics-are-gone", low, || {
+                format!("a topic was made anew and filled at offsets {base_offsets:?}")
+            })?;
         }
     }
-    let deleted = delete(client).await?;
-    expect_storage(shared, deleted);
+    let deleted = delete(line).await?;
+    bot.shared.expect_storage(deleted)?;
     Ok(())
 }
 
-async fn create<E: Env>(client: &mut Client<E>) -> Result<ErrorCode, ClientError> {
+async fn create(line: &mut Line) -> Outcome<ErrorCode> {
     let topic = CreatableTopic {
         name: SCRATCH.to_owned(),
-        num_partitions: PARTITIONS,
+        num_partitions: SCRATCH_PARTITIONS,
         replication_factor: 1,
         ..Default::default()
     };
     let request =
         CreateTopicsRequest { topics: vec![topic], timeout_ms: 1000, ..Default::default() };
-    let Response::CreateTopics(response) = client.call(5, &Request::CreateTopics(request)).await?
+    let told = line.begin(format_args!("create topic {SCRATCH}"));
+    let Response::CreateTopics(response) =
+        line.call(5, &Request::CreateTopics(request), told).await?
     else {
         unreachable!("answers are decoded as what was asked")
     };
-    Ok(response.topics.first().map_or(ErrorCode::NONE, |topic| topic.error_code))
+    let code = response.topics.first().map_or(ErrorCode::NONE, |topic| topic.error_code);
+    line.end(told, format_args!("{}", Code(code)));
+    Ok(code)
 }
 
 /// Appends one record to each partition, and returns the offsets they got.
-async fn fill<E: Env>(
-    client: &mut Client<E>,
-    shared: &Shared,
-    random: &mut RandomStream,
-) -> Result<Vec<i64>, ClientError> {
-    let value = vec![0xEE; 1 + random.below(12_000) as usize];
+async fn fill(bot: &mut Bot, line: &mut Line) -> Outcome<Vec<i64>> {
+    let value = vec![SCRATCH_FILLER; 1 + bot.random.below(12_000) as usize];
     let records = build::batch(&[Record { timestamp: 0, key: None, value: Some(&value) }]);
     let partition =
         |partition_index| ProducePartition { partition_index, records: Some(records.clone()) };
-    let partitions = (0..PARTITIONS).map(partition).collect();
+    let partitions = (0..SCRATCH_PARTITIONS).map(partition).collect();
     let request = Request::Produce(ProduceRequest {
         acks: -1,
         timeout_ms: 1000,
         topics: vec![ProduceTopic { name: SCRATCH.to_owned(), partitions }],
         ..Default::default()
     });
-    let Response::Produce(response) = client.call(7, &request).await? else {
+    let told = line.begin(format_args!("produce {SCRATCH}: {} bytes each", records.len()));
+    let Response::Produce(response) = line.call(7, &request, told).await? else {
         unreachable!("answers are decoded as what was asked")
     };
-    let answers = response.topics.iter().flat_map(|topic| &topic.partitions);
-    Ok(answers
-        .inspect(|answer| expect_storage(shared, answer.error_code))
-        .filter(|answer| !answer.error_code.is_error())
-        .map(|answer| answer.base_offset)
-        .collect())
+    let mut base_offsets = Vec::new();
+    for answer in response.topics.iter().flat_map(|topic| &topic.partitions) {
+        bot.shared.expect_storage(answer.error_code)?;
+        if !answer.error_code.is_error() {
+            base_offsets.push(answer.base_offset);
+        }
+    }
+    line.end(told, format_args!("ok, at {base_offsets:?}"));
+    Ok(base_offsets)
 }
 
-async fn delete<E: Env>(client: &mut Client<E>) -> Result<ErrorCode, ClientError> {
+async fn delete(line: &mut Line) -> Outcome<ErrorCode> {
     let topic = DeleteTopicState { name: Some(SCRATCH.to_owned()), ..Default::default() };
     let request = DeleteTopicsRequest { topics: vec![topic], timeout_ms: 1000 };
-    let Response::DeleteTopics(response) = client.call(4, &Request::DeleteTopics(request)).await?
+    let told = line.begin(format_args!("delete topic {SCRATCH}"));
+    let Response::DeleteTopics(response) =
+        line.call(4, &Request::DeleteTopics(request), told).await?
     else {
         unreachable!("answers are decoded as what was asked")
     };
-    Ok(response.responses.first().map_or(ErrorCode::NONE, |topic| topic.error_code))
+    let code = response.responses.first().map_or(ErrorCode::NONE, |topic| topic.error_code);
+    line.end(told, format_args!("{}", Code(code)));
+    Ok(code)
 }
