@@ -6,11 +6,14 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use woodchuck_io::{Env, RandomStream};
+use woodchuck_server::protocol::list_offsets::{
+    LATEST_TIMESTAMP, ListOffsetsPartition, ListOffsetsTopic,
+};
 use woodchuck_server::protocol::metadata::MetadataRequestTopic;
 use woodchuck_server::protocol::produce::{ProducePartition, ProduceTopic};
 use woodchuck_server::protocol::{
-    ErrorCode, InitProducerIdRequest, MetadataRequest, ProduceRequest, ProduceResponse, Request,
-    Response,
+    ErrorCode, InitProducerIdRequest, ListOffsetsRequest, MetadataRequest, ProduceRequest,
+    ProduceResponse, Request, Response,
 };
 use woodchuck_stream::batch::build::{self, Record};
 
@@ -122,7 +125,8 @@ impl<E: Env> Producer<E> {
     }
 
     /// Sends a request on two connections at once, as a client does that takes the first one for
-    /// dead. Both answers have to say the same, and neither may come before the batches are durable.
+    /// dead. Both answers have to say the same, and neither may come before the batches are durable:
+    /// they lie before the end that is told right after the second one.
     async fn send_twice(&mut self, client: &mut Client<E>) -> Result<(), ClientError> {
         let mut second = connect(&self.env, &self.shared, &mut self.random).await;
         let batches = self.new_batches();
@@ -134,6 +138,47 @@ impl<E: Env> Producer<E> {
             unreachable!("answers are decoded as what was asked")
         };
         self.note_answer(&response);
+        self.require_end(&mut second, &response).await
+    }
+
+    /// Asks for the ends of partitions in which batches were acknowledged. No answer may lie before
+    /// what was acknowledged there.
+    async fn require_end(
+        &self,
+        client: &mut Client<E>,
+        acknowledged: &ProduceResponse,
+    ) -> Result<(), ClientError> {
+        let answers = acknowledged.topics.iter().flat_map(|topic| &topic.partitions);
+        let offsets: BTreeMap<i32, i64> = answers
+            .filter(|answer| !answer.error_code.is_error())
+            .map(|answer| (answer.partition_index, answer.base_offset))
+            .collect();
+        let partitions = offsets
+            .keys()
+            .map(|&partition_index| ListOffsetsPartition {
+                partition_index,
+                timestamp_ms: LATEST_TIMESTAMP,
+                ..Default::default()
+            })
+            .collect();
+        let topic = ListOffsetsTopic { name: TOPIC.to_owned(), partitions };
+        let request = ListOffsetsRequest { topics: vec![topic], ..Default::default() };
+        let Response::ListOffsets(response) =
+            client.call(5, &Request::ListOffsets(request)).await?
+        else {
+            unreachable!("answers are decoded as what was asked")
+        };
+        for answer in response.topics.iter().flat_map(|topic| &topic.partitions) {
+            let (partition, end) = (answer.partition_index, answer.offset);
+            expect_storage(&self.shared, answer.error_code);
+            if let Some(&offset) = offsets.get(&partition).filter(|_| !answer.error_code.is_error())
+            {
+                assert!(
+                    offset < end,
+                    "partition {partition} ended at {end} after {offset} was acknowledged"
+                );
+            }
+        }
         Ok(())
     }
 
