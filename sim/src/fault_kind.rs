@@ -131,6 +131,8 @@ fault_kinds! {
     DialTimeout = "dial-timeout", Network;
     /// A read from a connection returned less than had arrived.
     ShortReceive = "short-receive", Network;
+    /// A packet arrived in parts.
+    SplitPacket = "split-packet", Network;
     /// A writer waited for the other end to read.
     FullWindow = "full-window", Network;
     /// A packet took many times as long as others do.

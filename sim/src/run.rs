@@ -64,6 +64,8 @@ pub(crate) struct ShardSlot {
     pub(crate) turn_pending: bool,
     /// Whether its machine is paused.
     pub(crate) paused: bool,
+    /// Whether that has kept it from something it had to do.
+    pub(crate) held_up: bool,
     /// Nanoseconds one poll takes.
     pub(crate) poll_cost: u64,
     /// How often in a row the longest waiting task was passed over.
@@ -115,7 +117,12 @@ impl Core {
     fn rouse(&mut self) {
         let kernel = &mut self.kernel;
         for (key, shard) in self.shards.iter_mut() {
-            if !shard.turn_pending && !shard.paused && shard.local.executor.ready() > 0 {
+            if shard.turn_pending || shard.local.executor.ready() == 0 {
+                continue;
+            }
+            if shard.paused {
+                shard.held_up = true;
+            } else {
                 shard.turn_pending = true;
                 kernel.events.push(shard.busy_until.max(kernel.now), Event::Turn { shard: key });
             }

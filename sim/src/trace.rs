@@ -333,6 +333,29 @@ mod tests {
     }
 
     #[test]
+    fn the_hash_depends_on_all_of_an_event_but_its_note() {
+        let plain = Entry {
+            time: 1,
+            kind: EventKind::Timer,
+            machine: 1,
+            shard: 1,
+            number: 1,
+            note: "timer",
+        };
+        let hash = |entry| {
+            let mut trace = Trace::new(1);
+            trace.record(entry);
+            trace.hash()
+        };
+        assert_eq!(hash(Entry { note: "", ..plain }), hash(plain));
+        assert_ne!(hash(Entry { time: 2, ..plain }), hash(plain));
+        assert_ne!(hash(Entry { kind: EventKind::Poll, ..plain }), hash(plain));
+        assert_ne!(hash(Entry { machine: 2, ..plain }), hash(plain));
+        assert_ne!(hash(Entry { shard: 2, ..plain }), hash(plain));
+        assert_ne!(hash(Entry { number: 2, ..plain }), hash(plain));
+    }
+
+    #[test]
     fn the_hash_depends_on_order_and_the_ring_keeps_the_latest() {
         let entry = |number| Entry {
             time: number,

@@ -59,14 +59,29 @@ const DISK_WAIT: Duration = Duration::from_millis(20);
 /// How long the broker is left alone before its data is damaged.
 const IDLE: Duration = Duration::from_millis(500);
 
-/// What cannot happen under budgeted faults: no disk breaks, and the broker reads nothing that it
-/// is still writing.
+/// What cannot happen under budgeted faults: no disk breaks, rots, lies or fills up, nothing is
+/// corrupted on its way, and the broker reads nothing that it is still writing. Nor does the plan
+/// wipe disks or lose patience with a stop, a panic fails the world, and a few clients never fill a
+/// backlog.
 const UNAFFECTED_BY: &[FaultKind] = &[
-    FaultKind::ReadRace,
     FaultKind::DiskError,
     FaultKind::AskedError,
     FaultKind::UnknownBlock,
     FaultKind::StorageFull,
+    FaultKind::ReadRace,
+    FaultKind::LatentError,
+    FaultKind::BitRot,
+    FaultKind::MisdirectedRead,
+    FaultKind::MisdirectedWrite,
+    FaultKind::LostWrite,
+    FaultKind::StickyError,
+    FaultKind::MetadataFull,
+    FaultKind::LyingFlush,
+    FaultKind::CorruptPacket,
+    FaultKind::FullBacklog,
+    FaultKind::Wipe,
+    FaultKind::GraceOver,
+    FaultKind::TaskPanic,
 ];
 
 /// How long the broker is left alone before what it holds is counted, where everything is quick.

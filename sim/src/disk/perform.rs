@@ -155,10 +155,13 @@ impl DiskState {
         buffer.resize(0);
         let file = self.names.file(inode);
         let mut wanted = file.length.saturating_sub(offset).min(buffer.capacity() as u64) as usize;
+        let there = wanted;
         let blocks = wanted.div_ceil(BLOCK_BYTES) as u64;
         if blocks > 1 && kernel.chance(Site::ShortRead, node, kernel.faults.disk.short_read) {
             let less = 1 + kernel.choose(Site::ShortReadBlocks, node, blocks - 1);
             wanted = less as usize * BLOCK_BYTES;
+        }
+        if wanted < there {
             kernel.fault(FaultKind::ShortRead, node, "short read");
         }
         let first = offset / BLOCK;

@@ -65,9 +65,12 @@ impl DiskState {
         let drawn = kernel.choose(Site::DiskLatency, node, 1 << 16);
         // The low bits say how long it takes, the high ones when within that time it happens.
         let mut service = latency.least + latency.spread * (drawn & 0xFFF) / 0x1000;
+        let usual = service;
         if kernel.chance(Site::DiskSlow, node, kernel.faults.disk.slow) {
             let tail = self.profile.tail.as_nanos() as u64;
             service += kernel.choose(Site::DiskSlowness, node, tail.max(1));
+        }
+        if service > usual {
             kernel.fault(FaultKind::SlowDisk, node, "slow disk operation");
         }
         self.draw_bad_times(node, kernel);

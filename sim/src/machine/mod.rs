@@ -258,6 +258,7 @@ impl Core {
                 busy_until: kernel.now,
                 turn_pending: false,
                 paused: false,
+                held_up: false,
                 poll_cost: cost * if starved == Some(shard) { STARVED_FACTOR } else { 1 },
                 passed_over: 0,
                 priorities: Priorities::default(),

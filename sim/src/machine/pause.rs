@@ -80,8 +80,7 @@ impl Core {
             return;
         }
         let node = node_of(index, 0);
-        let waited = self.hold_shards(index, false);
-        if waited {
+        if self.hold_shards(index, false) {
             self.kernel.fault(FaultKind::Pause, node, "paused with work to do");
         }
         self.kernel.record(EventKind::Control, node, 0, "resume");
@@ -101,17 +100,18 @@ impl Core {
         }
     }
 
-    /// Holds the shards of a machine, or lets them go. Returns whether any has something to do.
+    /// Holds the shards of a machine, or lets them go. Returns whether any was kept from something
+    /// it had to do.
     fn hold_shards(&mut self, index: u32, hold: bool) -> bool {
         let process = self.machines[index as usize].process.as_ref();
         let keys = process.into_iter().flat_map(|process| process.shards.iter().flatten());
-        let mut ready = false;
+        let mut held_up = false;
         for &key in keys {
             if let Some(slot) = self.shards.get_mut(key) {
                 slot.paused = hold;
-                ready |= slot.local.executor.ready() > 0;
+                held_up |= std::mem::take(&mut slot.held_up);
             }
         }
-        ready
+        held_up
     }
 }

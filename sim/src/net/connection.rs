@@ -297,12 +297,15 @@ impl Connection {
             self.ends[end].reader = Some(waker.clone());
             return None;
         }
-        let mut wanted = pipe.arrived_bytes.min(buffer.capacity() - buffer.len());
+        let there = pipe.arrived_bytes.min(buffer.capacity() - buffer.len());
+        let mut wanted = there;
         if wanted > 1 && kernel.chance(Site::NetShortRead, node, kernel.faults.net.segment) {
             let drawn =
                 kernel.choose(Site::NetShortReadBytes, node, 2 * wanted as u64 - 2) as usize;
             // Half of the short reads give a single byte: the hardest on whoever reads.
             wanted = if drawn < wanted { 1 } else { drawn - wanted + 2 };
+        }
+        if wanted < there {
             kernel.fault(FaultKind::ShortReceive, node, "short receive");
         }
         let mut left = wanted;
@@ -382,7 +385,11 @@ impl Connection {
                     pipe.last_arrival = pipe.last_arrival.max(kernel.now + 1_000);
                     kernel.events.push(pipe.last_arrival, event);
                 }
+                let sent = bytes;
                 let bytes: usize = segments.iter().map(Bytes::len).sum();
+                if bytes < sent {
+                    kernel.fault(FaultKind::SplitPacket, node, "packet in parts");
+                }
                 kernel.chronicle(|keeper| keeper.packet_arrived(key, end, node, from, bytes));
                 if links[self.links[end]].corrupts(node, kernel) {
                     corrupt(&mut segments, bytes, node, kernel);
@@ -499,9 +506,12 @@ impl Network {
             connection.send_reset(key, end, links, kernel);
         }
         if kernel.chance(Site::NetReset, node, kernel.faults.net.reset) {
-            kernel.fault(FaultKind::RandomReset, node, "random reset");
             links[connection.links[end]].statistics.resets += 1;
+            let usable = connection.is_usable(1 - end);
             connection.be_reset(key, 1 - end, io::ErrorKind::ConnectionReset, kernel);
+            if usable && !connection.is_usable(1 - end) {
+                kernel.fault(FaultKind::RandomReset, node, "random reset");
+            }
             connection.send_reset(key, end, links, kernel);
         }
     }

@@ -9,13 +9,16 @@ use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 
 use woodchuck_io::Env as _;
+use woodchuck_server::protocol::list_offsets::{
+    LATEST_TIMESTAMP, ListOffsetsPartition, ListOffsetsTopic,
+};
 use woodchuck_server::protocol::metadata::MetadataRequestTopic;
 use woodchuck_server::protocol::produce::{
     ProducePartition, ProducePartitionResponse, ProduceTopic,
 };
 use woodchuck_server::protocol::{
-    ErrorCode, InitProducerIdRequest, MetadataRequest, ProduceRequest, ProduceResponse, Request,
-    Response,
+    ErrorCode, InitProducerIdRequest, ListOffsetsRequest, MetadataRequest, ProduceRequest,
+    ProduceResponse, Request, Response,
 };
 use woodchuck_sim::OperationId;
 use woodchuck_sim::check::log::Sending;
@@ -214,7 +217,8 @@ impl Producer {
     }
 
     /// Sends a request on two connections at once, as a client does that takes the first one for
-    /// dead. Both answers have to say the same, and neither may come before the batches are durable.
+    /// dead. Both answers have to say the same, and neither may come before the batches are durable:
+    /// they lie before the end that is told right after the second one.
     async fn send_twice(&mut self, line: &mut Line) -> Outcome<()> {
         let mut second = self.bot.connect().await;
         let request = self.ask(line);
@@ -225,6 +229,41 @@ impl Producer {
         };
         let asked = self.unanswered.back().map_or(&[][..], |asked| &asked.batches);
         self.note_answer(asked, &response)?;
+        self.require_end(&mut second, &response).await
+    }
+
+    /// Asks for the ends of partitions in which batches were acknowledged. No answer may lie before
+    /// what was acknowledged there.
+    async fn require_end(&self, line: &mut Line, acknowledged: &ProduceResponse) -> Outcome<()> {
+        let answers = acknowledged.topics.iter().flat_map(|topic| &topic.partitions);
+        let offsets: BTreeMap<i32, i64> = answers
+            .filter(|answer| !answer.error_code.is_error())
+            .map(|answer| (answer.partition_index, answer.base_offset))
+            .collect();
+        let wanted = |&partition_index: &i32| ListOffsetsPartition {
+            partition_index,
+            timestamp_ms: LATEST_TIMESTAMP,
+            ..Default::default()
+        };
+        let partitions = offsets.keys().map(wanted).collect();
+        let topic = ListOffsetsTopic { name: TOPIC.to_owned(), partitions };
+        let request = ListOffsetsRequest { topics: vec![topic], ..Default::default() };
+        let told = line.begin(format_args!("list offsets {TOPIC}: the ends"));
+        let Response::ListOffsets(response) =
+            line.call(5, &Request::ListOffsets(request), told).await?
+        else {
+            unreachable!("answers are decoded as what was asked")
+        };
+        line.end(told, format_args!("{} partitions", offsets.len()));
+        for answer in response.topics.iter().flat_map(|topic| &topic.partitions) {
+            let (partition, end) = (answer.partition_index, answer.offset);
+            self.bot.shared.expect_storage(answer.error_code)?;
+            let offset = offsets.get(&partition).filter(|_| !answer.error_code.is_error());
+            let behind = offset.is_none_or(|&offset| offset < end) || self.bot.shared.allowed.loss;
+            require("acknowledged-is-durable", behind, || {
+                format!("partition {partition} ended at {end} after {offset:?} was acknowledged")
+            })?;
+        }
         Ok(())
     }
 

@@ -166,6 +166,20 @@ fn a_clog_slows_its_direction_to_a_crawl_and_ends() {
 }
 
 #[test]
+fn a_clogged_machine_neither_sends_nor_receives_as_it_should() {
+    for clogs_client in [true, false] {
+        let world = calm(6);
+        let chat = Chat::new(&world, Speaks::Both);
+        let machine = if clogs_client { chat.client } else { chat.server };
+        world.clog_machine(machine, 10 * SECOND);
+        let (up, down) = chat.progress(&world, 5 * SECOND);
+        assert!((80..120).contains(&up) && (80..120).contains(&down), "{up} {down}");
+        world.unclog_machine(machine);
+        assert!(goes_on(&chat, &world), "what waited went on");
+    }
+}
+
+#[test]
 fn a_clog_under_a_partition_goes_on_when_that_heals() {
     let world = calm(7);
     let chat = Chat::new(&world, Speaks::Both);
