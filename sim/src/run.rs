@@ -286,7 +286,7 @@ impl Core {
     }
 
     /// Everyone who waits: machine, shard and task, for what and since when.
-    fn waiting(&self) -> Vec<String> {
+    pub(crate) fn waiting(&self) -> Vec<String> {
         let mut waiting = Vec::new();
         for (_, shard) in self.shards.iter() {
             let machine = &self.machines[shard.machine as usize].name;

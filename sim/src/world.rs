@@ -307,6 +307,12 @@ impl World {
         self.shared().with(|core| core.kernel.elapsed())
     }
 
+    /// Who waits for what, and since when: a line for each task that has not finished.
+    #[must_use]
+    pub fn waiting(&self) -> Vec<String> {
+        self.shared().with(|core| core.waiting())
+    }
+
     /// How many things have happened.
     #[must_use]
     pub fn steps(&self) -> u64 {

@@ -11,6 +11,7 @@ fn worlds_0_to_100_hold_and_faults_matter_in_them() {
     assert!(tally.counts["acknowledged"] > 10_000, "the clients hardly worked");
     assert!(tally.counts["read"] > 10_000, "the clients hardly read");
     assert_eq!(tally.missed_marks(), [""; 0], "these were never seen");
+    // Those that matter in one world of ten. The rarer ones are asked for by longer campaigns.
     for kind in [
         FaultKind::Kill,
         FaultKind::OsCrash,
@@ -19,9 +20,6 @@ fn worlds_0_to_100_hold_and_faults_matter_in_them() {
         FaultKind::InFlightLost,
         FaultKind::UnacknowledgedWrite,
         FaultKind::PeerReset,
-        FaultKind::SlowDisk,
-        FaultKind::Stall,
-        FaultKind::WallJump,
         FaultKind::Reordered,
     ] {
         assert!(tally.faults[kind as usize] > 0, "{kind:?} never mattered");

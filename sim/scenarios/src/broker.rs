@@ -419,7 +419,8 @@ impl Plan {
         }
         let verdict = recovery.judge(self.now());
         if verdict.is_violated() {
-            let busy = format!("not at their ends: {:?}", self.shared.busy.borrow());
+            let waiting = self.director.world().waiting().join("\n  ");
+            let busy = format!("not at their ends: {:?}\n  {waiting}", self.shared.busy.borrow());
             let verdict = verdict.and(Verdict::Violated(vec![Anomaly::new("stalled", busy)]));
             self.require("stalled", &verdict).await;
         }

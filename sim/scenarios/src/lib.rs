@@ -6,8 +6,9 @@
 //! Besides, a small service that shows how another one is tested ([`register`]).
 //!
 //! **How data flows.** A seed gives a world and a plan. Bots tell the history what they sent, what
-//! was acknowledged and what they read; the history panics at the first contradiction, and the
-//! world turns that into a failure with its seed, its time and the latest events.
+//! was acknowledged and what they read; the first contradiction is reported as a property by its
+//! name, and in the end the simulator's checkers judge the whole. Bots also tell the chronicle what
+//! they ask and are answered.
 //!
 //! **What must never be here.** Knowledge of the engine's insides: what is checked is what a client
 //! can see.
