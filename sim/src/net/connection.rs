@@ -272,6 +272,12 @@ impl Connection {
         if handed_over < total {
             kernel.fault(FaultKind::FullWindow, self.ends[end].node, "full window");
             self.ends[end].writer = Some(waker.clone());
+            // A kernel that cannot send asks now and then whether there is room. If nobody holds
+            // the other end any more, the answer is a reset; without it nobody would ever read.
+            let peer = &self.ends[1 - end];
+            if !peer.open && !peer.silent {
+                self.send_reset(key, end, links, kernel);
+            }
         }
         Ok(handed_over == total)
     }
@@ -575,6 +581,8 @@ impl Network {
             return;
         }
         let broken = connection.ends[end].reset.is_some();
+        // Whoever waits for room on the other side asks for it, and learns that nobody reads.
+        let reset = reset || connection.ends[1 - end].writer.is_some();
         let closing = &mut connection.ends[end];
         closing.open = false;
         let node = closing.node;

@@ -228,6 +228,31 @@ fn dropping_a_stream_is_an_end_and_writing_to_it_a_reset() {
 }
 
 #[test]
+fn a_writer_does_not_wait_for_room_from_one_who_has_closed() {
+    // Closed while the writer waits, and before it begins to: with the window full in both cases.
+    for closes_after in [Duration::from_millis(50), Duration::from_millis(5)] {
+        for seed in 0..40 {
+            let world = World::new(seed);
+            let address = serve(&world, move |env, stream| async move {
+                env.sleep(closes_after).await;
+                drop(stream);
+            });
+            let error = run(&world, move |env| async move {
+                let stream = connect(&env, address).await;
+                loop {
+                    let written = stream.write(vec![Bytes::from(vec![0; 16 << 10])]).await;
+                    if let Err(error) = written {
+                        return error.kind();
+                    }
+                    env.sleep(Duration::from_micros(100)).await;
+                }
+            });
+            assert_eq!(error, ErrorKind::ConnectionReset, "seed {seed}");
+        }
+    }
+}
+
+#[test]
 fn connections_are_reset_at_random_if_faults_say_so() {
     let net = NetFaults { reset: 100_000, ..NetFaults::default() };
     let faults = Faults { net, ..Faults::default() };
