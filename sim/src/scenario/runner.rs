@@ -87,6 +87,7 @@ struct Runner {
 
 impl Runner {
     fn play(mut self) -> Result<(), Ended> {
+        self.stage.set_links();
         self.stage.services.start_all(&self.stage.world);
         let limits = self.stage.limits;
         // Without plans, nothing has to be recovered from.

@@ -15,7 +15,7 @@ use crate::choice::scramble;
 use crate::env::SimEnv;
 use crate::faults::Regime;
 use crate::site::Site;
-use crate::{MachineId, World};
+use crate::{LinkProfile, MachineId, World};
 
 /// When a run is called too long.
 #[derive(Clone, Copy, Debug)]
@@ -117,6 +117,8 @@ pub struct Stage {
     pub(super) eventually: Vec<Eventually>,
     pub(super) verifications: Vec<Verification>,
     pub(super) limits: Limits,
+    networks: BTreeMap<&'static str, Vec<MachineId>>,
+    links: Vec<(&'static str, &'static str, LinkProfile)>,
 }
 
 impl Stage {
@@ -132,6 +134,8 @@ impl Stage {
             eventually: Vec::new(),
             verifications: Vec::new(),
             limits: Limits::default(),
+            networks: BTreeMap::new(),
+            links: Vec::new(),
         }
     }
 
@@ -173,6 +177,32 @@ impl Stage {
     #[must_use]
     pub fn machine(&self, name: &str) -> MachineId {
         self.world.machine(name)
+    }
+
+    /// Puts machines into a network, which is made when first named.
+    pub fn network(&mut self, name: &'static str, machines: &[MachineId]) {
+        self.networks.entry(name).or_default().extend(machines);
+    }
+
+    /// Links every machine of one network with every one of another, or with the others of its own,
+    /// both ways. It is done when the run begins, so the order does not matter.
+    pub fn link(&mut self, one: &'static str, other: &'static str, profile: LinkProfile) {
+        self.links.push((one, other, profile));
+    }
+
+    /// Links the networks.
+    pub(super) fn set_links(&self) {
+        let of = |name| {
+            let network = self.networks.get(name);
+            network.unwrap_or_else(|| panic!("no machine was put into a network \"{name}\""))
+        };
+        for &(one, other, profile) in &self.links {
+            for &from in of(one) {
+                for &to in of(other).iter().filter(|&&to| to != from) {
+                    self.world.set_link(from, to, profile);
+                }
+            }
+        }
     }
 
     /// Sets what a machine runs. It is started when the run begins, and by plans.

@@ -8,11 +8,11 @@ use std::time::Duration;
 use woodchuck_io::{Durability, Env as _, OpenMode};
 
 use super::{create, write};
-use crate::SimEnv;
 use crate::check::{self, Anomaly, Check};
 use crate::scenario::{
     Campaign, ChaosMonkey, Limits, Recording, Run, RunOptions, Scenario, Stage, Verdict,
 };
+use crate::{FaultKind, Faults, LinkProfile, SimEnv, World};
 
 /// The run of a seed.
 fn play(seed: u64, build: impl Fn(&mut Stage) + Send + Sync + 'static) -> Run {
@@ -101,7 +101,9 @@ fn a_monkey_strikes_and_starts_again() {
             observer.count("starts", 1);
             async move { env.stopping().await }
         });
-        ChaosMonkey::on(&[machine]).strikes(3..6).release(stage);
+        let hindrances = ["pause", "isolate", "clog", "stall", "wall-jump"];
+        let monkey = ChaosMonkey::on(&[machine]).strikes(3..6);
+        hindrances.into_iter().fold(monkey, |monkey, name| monkey.weight(name, 0)).release(stage);
     });
     let tally = scenario.check(0..100);
     let (strikes, starts) = (tally.counts["strikes"], tally.counts["starts"]);
@@ -109,10 +111,123 @@ fn a_monkey_strikes_and_starts_again() {
     // The latest start of a world may not have come to its first poll.
     let most = 2 * (100 + strikes);
     assert!((most * 3 / 4..=most).contains(&starts), "{starts} of {most} shards were started");
-    for kind in [crate::FaultKind::Kill, crate::FaultKind::OsCrash, crate::FaultKind::PowerCut] {
+    for kind in [FaultKind::Kill, FaultKind::OsCrash, FaultKind::PowerCut] {
         let worlds = tally.worlds_with_fault[kind as usize];
         assert!((10..90).contains(&worlds), "{kind:?} struck in {worlds} of 100 worlds");
     }
+}
+
+/// Writes to its disk, talks to a peer and looks at the clock, over and over.
+async fn keep_busy(env: SimEnv, peer: std::net::SocketAddr) {
+    use woodchuck_io::{Disk as _, Net as _, Stream as _};
+    let talker = env.clone();
+    env.spawn("talker", async move {
+        loop {
+            if let Ok(stream) = talker.net().connect(peer).await {
+                let hello = bytes::Bytes::from_static(b"hello");
+                while stream.write(vec![hello.clone()]).await.is_ok() {
+                    talker.sleep(Duration::from_micros(500)).await;
+                }
+            }
+            talker.sleep(Duration::from_millis(1)).await;
+        }
+    })
+    .detach();
+    let path = Path::new("/busy");
+    let file = match env.disk().open(path, OpenMode::Write).await {
+        Ok(file) => file,
+        Err(_) => create(&env, "/busy").await,
+    };
+    let stopping = std::pin::pin!(env.stopping());
+    let working = std::pin::pin!(async {
+        loop {
+            write(&file, 0, 1, 7, Durability::Durable).await;
+            let _ = env.wall();
+        }
+    });
+    futures_util::future::select(stopping, working).await;
+}
+
+/// Takes whatever it is told.
+async fn listen(env: SimEnv) {
+    use woodchuck_io::{Listener as _, Net as _, Stream as _};
+    let listener = env.net().listen("0.0.0.0:7".parse().expect("an address")).await.expect("free");
+    loop {
+        let Ok((stream, _)) = listener.accept().await else { continue };
+        env.spawn("listener", async move {
+            while let (Ok(1..), _) = stream.read(bytes::BytesMut::with_capacity(64)).await {}
+        })
+        .detach();
+    }
+}
+
+#[test]
+fn every_strike_of_a_monkey_does_what_it_is_called() {
+    const KINDS: [(&str, FaultKind); 10] = [
+        ("kill", FaultKind::Kill),
+        ("crash-os", FaultKind::OsCrash),
+        ("power-cut", FaultKind::PowerCut),
+        ("reboot", FaultKind::Reboot),
+        ("wipe", FaultKind::Wipe),
+        ("pause", FaultKind::Pause),
+        ("isolate", FaultKind::CutPacket),
+        ("clog", FaultKind::CloggedPacket),
+        ("stall", FaultKind::DiskStall),
+        ("wall-jump", FaultKind::WallJump),
+    ];
+    for (name, kind) in KINDS {
+        let scenario = Scenario::new("monkey", "A monkey.", move |stage| {
+            stage.world().set_faults(Faults::none());
+            let (machine, peer) = (stage.machine("target"), stage.machine("peer"));
+            let address = std::net::SocketAddr::new(stage.world().address(peer), 7);
+            stage.service(machine, 1, move |env| keep_busy(env, address));
+            stage.service(peer, 1, listen);
+            let monkey = ChaosMonkey::on(&[machine]).strikes(3..4).weight("stop", 0);
+            let weigh = |monkey: ChaosMonkey, (other, _): (&str, FaultKind)| {
+                monkey.weight(other, u64::from(other == name))
+            };
+            KINDS.into_iter().fold(monkey, weigh).release(stage);
+        });
+        let tally = scenario.check(0..20);
+        assert_eq!(tally.counts["strikes"], 60);
+        for (other, fault) in KINDS {
+            let happened = tally.faults[fault as usize] > 0;
+            // A wipe is a power cut that leaves nothing.
+            let is_part = (name, other) == ("wipe", "power-cut");
+            assert!(happened == (fault == kind) || is_part, "{other} in worlds of {name}");
+        }
+    }
+}
+
+#[test]
+#[should_panic(expected = "a monkey knows no strike")]
+fn a_monkey_is_not_asked_for_what_it_does_not_know() {
+    let world = World::new(1);
+    let _ = ChaosMonkey::on(&[world.machine("m")]).weight("bite", 1);
+}
+
+#[test]
+fn networks_are_linked_as_the_stage_says() {
+    let run = play(1, |stage| {
+        stage.world().set_faults(Faults::none());
+        let (near, far) = (stage.machine("near"), stage.machine("far"));
+        stage.link("here", "there", LinkProfile::MOBILE_3G);
+        stage.network("here", &[near]);
+        stage.network("there", &[far]);
+        let address = std::net::SocketAddr::new(stage.world().address(far), 7);
+        let observer = stage.observer();
+        stage.service(far, 1, listen);
+        stage.bot(near, "dialler", move |env| {
+            use woodchuck_io::Net as _;
+            let observer = observer.clone();
+            async move {
+                let begun = env.now();
+                drop(env.net().connect(address).await);
+                observer.count("milliseconds", (env.now() - begun).as_millis() as u64);
+            }
+        });
+    });
+    assert!((200..=1000).contains(&run.counts["milliseconds"]), "{:?}", run.counts);
 }
 
 #[test]
