@@ -33,6 +33,15 @@ pub const SPARE_SEGMENTS: usize = 4;
 /// How long to wait, in milliseconds, before a disk that was full is tried again.
 pub const FULL_RETRY_MS: u64 = 100;
 
+/// Fewest blocks that, if they are all that a segment has behind the log's end and none can be
+/// read, are no longer put down to a crash: a power cut may leave some of the blocks unreadable
+/// that were being written, but not each and every one, up to those that nobody wrote.
+pub const UNREADABLE_BLOCKS_MIN: u64 = 4;
+
+/// Most blocks of a segment behind the log's end that may be unreadable and still be put down to
+/// a crash: what is in flight by default, and far more than any disk programs at one moment.
+pub const UNREADABLE_BLOCKS_MAX: u64 = 256;
+
 /// Smallest segment: its start frame, one frame of data, one witness.
 pub const SEGMENT_BLOCKS_MIN: u64 = 3;
 

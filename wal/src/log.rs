@@ -341,7 +341,7 @@ async fn put_away<D: Disk>(
     Ok(())
 }
 
-/// Step 10 of recovery: begins a new segment behind what survived, and waits until what survived
+/// Step 11 of recovery: begins a new segment behind what survived, and waits until what survived
 /// and the start frame are durable. Returns where the payloads of the `carried` are now.
 async fn begin<D: Disk, T>(
     folder: &Folder<D>,

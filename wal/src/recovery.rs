@@ -36,8 +36,12 @@
 //!    corrupt otherwise.
 //! 8. **Files have their length.** No crash shortens a segment, so if the log ends in one that is
 //!    shorter than its start frame says: corrupt.
-//! 9. Otherwise what stands behind the end is provably unacknowledged: a torn tail.
-//! 10. **What is served stays.** Let w be the greatest watermark seen. The frames from w on can be
+//! 9. **A broken disk is not a crash.** A power cut may leave blocks unreadable that were being
+//!    written. If not one block of a segment behind the end can be read, or very many cannot (the
+//!    bounds stand in `limits`), the disk is to blame, and what it holds there may have been
+//!    acknowledged: corrupt.
+//! 10. Otherwise what stands behind the end is taken for a torn tail.
+//! 11. **What is served stays.** Let w be the greatest watermark seen. The frames from w on can be
 //!     read, but are not known durable: they may stand in a cache, and if a flush failed before the
 //!     process died, no later flush proves that they ever leave it. So (in `open`) carry them over:
 //!     begin a segment whose generation is above every other seen, write durable copies of them
@@ -47,7 +51,7 @@
 //!     prove nothing. Copies and start frame carry the first number as watermark: what they say of
 //!     each other is true only once all of them are durable. Nothing is ever written behind or
 //!     over old frames: that could tear those that were acknowledged.
-//! 11. **Restarts do not fill the disk.** If the last segments hold little, carry over all that is
+//! 12. **Restarts do not fill the disk.** If the last segments hold little, carry over all that is
 //!     needed of them, so that they can be used again.
 //!
 //! If there is no whole start frame at all, the log ends at number 1 before its first frame: step
@@ -161,7 +165,7 @@ pub(crate) async fn take_inventory<D: Disk>(folder: &Folder<D>) -> Result<Invent
     Ok(inventory)
 }
 
-/// Steps 2 to 9. Replays the commits of the frames that are not to be carried over.
+/// Steps 2 to 10. Replays the commits of the frames that are not to be carried over.
 pub(crate) async fn recover<D: Disk>(
     folder: &Folder<D>,
     generations: &[u64],

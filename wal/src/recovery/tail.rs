@@ -1,4 +1,4 @@
-//! Steps 6 to 9: whether anything that was acknowledged is missing.
+//! Steps 6 to 10: whether anything that was acknowledged is missing.
 
 use woodchuck_io::File;
 use woodchuck_io::limits::BLOCK_BYTES;
@@ -8,7 +8,7 @@ use super::{BLOCK, Candidate};
 use crate::Lsn;
 use crate::error::LogError;
 use crate::format::{Header, Kind, Start};
-use crate::limits::SEGMENT_BLOCKS_MIN;
+use crate::limits::{SEGMENT_BLOCKS_MIN, UNREADABLE_BLOCKS_MAX, UNREADABLE_BLOCKS_MIN};
 use crate::reader::Reader;
 
 /// What stands behind the end of the log.
@@ -22,6 +22,8 @@ pub(super) struct Tail {
     pub(super) bytes: u64,
     /// A frame that follows a damaged start frame (step 6).
     orphan: Option<(u64, u64, u64)>,
+    /// A segment that cannot be read, from where, and how many of its blocks (step 9).
+    unreadable: Option<(u64, u64, u64)>,
 }
 
 /// Step 6: looks at everything behind the end.
@@ -81,7 +83,12 @@ async fn look_at_segment<F: File, R>(
         }
         offset += BLOCK;
     }
-    candidate.unreadable += reader.unreadable();
+    let unreadable = reader.unreadable();
+    let all = unreadable == (offset - from) / BLOCK;
+    if unreadable >= UNREADABLE_BLOCKS_MIN && all || unreadable > UNREADABLE_BLOCKS_MAX {
+        tail.unreadable.get_or_insert((candidate.generation, from, unreadable));
+    }
+    candidate.unreadable += unreadable;
     candidate.unused = is_later && own_frames == 0 && candidate.unreadable == 0;
     Ok(())
 }
@@ -95,7 +102,7 @@ impl Tail {
     }
 }
 
-/// Steps 6, 8 and 9.
+/// Steps 6, 8, 9 and 10.
 pub(super) fn check_tail<F, R>(
     candidates: &[Candidate<F>],
     walk: &Walk<R>,
@@ -146,6 +153,16 @@ pub(super) fn check_tail<F, R>(
         return corrupt(
             walk.next_lsn + 1,
             format!("segment {segment:016x} has {length} bytes, and had at least {bytes}"),
+        );
+    }
+    if let Some((segment, from, blocks)) = tail.unreadable {
+        return corrupt(
+            walk.next_lsn + 1,
+            format!(
+                "the disk cannot read {blocks} blocks of segment {segment:016x} from offset \
+                 {from} on, more than a crash leaves unreadable. If the disk can be brought to \
+                 read them, nothing is lost"
+            ),
         );
     }
     Ok(())

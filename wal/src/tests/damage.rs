@@ -1,11 +1,13 @@
 //! Damage to what was acknowledged is told from a torn tail.
 
 use woodchuck_io::RandomStream;
+use woodchuck_io::limits::BLOCK_BYTES;
 
 use super::image::{
     Image, Placed, SEGMENT_BYTES, corrupt, path, recover_from, segment_path, witnessed,
 };
 use crate::format::{HEADER_BYTES, Header, Name, checksum};
+use crate::limits::UNREADABLE_BLOCKS_MIN;
 use crate::{Location, Verdict};
 
 /// The frames that the witness at the end covers.
@@ -170,6 +172,42 @@ fn an_unreadable_tail_is_torn_and_counted() {
     let found = recover_from(&folder).expect("nothing acknowledged is damaged");
     assert_eq!(found.commits(), [b"acknowledged"]);
     assert!(found.survey.unreadable_blocks > 0);
+}
+
+/// A power cut leaves some of the blocks unreadable that were being written. A segment none of
+/// whose blocks can be read is the work of a disk that fails, and every acknowledged commit in it
+/// must be there again once the disk is well.
+#[test]
+fn a_segment_that_cannot_be_read_is_corruption() {
+    let image = witnessed();
+    let written = image.offset / BLOCK_BYTES;
+    // A frame that can be read tells of those that cannot; without one, it is that none can.
+    for unreadable in (1..written).chain([SEGMENT_BYTES / BLOCK_BYTES]) {
+        let (folder, disk) = image.folder();
+        let file = disk.file(&segment_path(3));
+        (0..unreadable as u64).for_each(|block| file.make_unreadable(block));
+        corrupt(recover_from(&folder));
+    }
+}
+
+/// As above, of a log that ends in the middle of a segment.
+#[test]
+fn a_rest_that_cannot_be_read_is_corruption() {
+    let image = witnessed();
+    let blocks = (SEGMENT_BYTES / BLOCK_BYTES) as u64;
+    let end = image.offset as u64 / BLOCK_BYTES as u64;
+    for first in end..blocks {
+        let (folder, disk) = image.folder();
+        let file = disk.file(&segment_path(3));
+        (first..blocks).for_each(|block| file.make_unreadable(block));
+        let outcome = recover_from(&folder);
+        match blocks - first {
+            rest if first == end && rest >= UNREADABLE_BLOCKS_MIN => {
+                corrupt(outcome);
+            }
+            _ => assert_eq!(outcome.expect("it may be a crash").survey.next_lsn, image.next_lsn),
+        }
+    }
 }
 
 #[test]

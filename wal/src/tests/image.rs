@@ -42,7 +42,7 @@ pub(super) struct Image {
     pub(super) next_lsn: u64,
     pub(super) previous: u32,
     generation: u64,
-    offset: usize,
+    pub(super) offset: usize,
     /// No watermark is below it.
     floor: u64,
 }
