@@ -449,8 +449,13 @@ fn answer<T>(reply: oneshot::Sender<T>, result: T) {
     drop(reply.send(result));
 }
 
+/// What whoever waits for the log is told: that nothing of the disk's is wrong when the log only
+/// closed before it came to them.
 fn storage_error(error: &LogError) -> EngineError {
-    EngineError::Storage(error.to_string())
+    match error {
+        LogError::Closed => EngineError::Closed,
+        error => EngineError::Storage(error.to_string()),
+    }
 }
 
 /// A shared image of the topics.
