@@ -81,7 +81,8 @@ impl<R: FnMut(Recovered) -> Result<(), String>> Walk<R> {
             self.end = (index, if carries { BLOCK } else { 0 });
             self.segment(&mut candidates[index]).await?;
             live.push((index, self.end.1));
-            if self.carrying.is_some() {
+            // The first frame that was asked for may be missing: the next segment's then is not it.
+            if self.carrying.is_some() || self.previous.is_none() {
                 break;
             }
         }

@@ -190,6 +190,37 @@ fn a_segment_that_cannot_be_read_is_corruption() {
     }
 }
 
+/// A block, or a whole segment, that was read once and cannot be read again: whichever read is the
+/// first to fail, nothing acknowledged is left out in silence.
+#[test]
+fn a_disk_that_fails_during_recovery_loses_nothing_in_silence() {
+    let image = witnessed();
+    let blocks = (SEGMENT_BYTES / BLOCK_BYTES) as u64;
+    let acknowledged = image.commits(1, image.next_lsn);
+    let (mut refused, mut complete) = (0, 0);
+    for segment in 1..=3 {
+        let places = (0..blocks).map(|block| block..block + 1).chain([0..blocks]);
+        for place in places {
+            for reads in 0..24 {
+                let (folder, disk) = image.folder();
+                disk.file(&segment_path(segment)).break_after(reads, place.clone());
+                match recover_from(&folder) {
+                    Ok(found) => {
+                        let what = format!("segment {segment}, {place:?}, from read {reads} on");
+                        assert!(found.commits() == acknowledged, "{what}");
+                        complete += 1;
+                    }
+                    Err(error) => {
+                        assert!(error.is_corrupt(), "{error}");
+                        refused += 1;
+                    }
+                }
+            }
+        }
+    }
+    assert!(refused > 20 && complete > 20, "{refused} refused, {complete} complete");
+}
+
 /// As above, of a log that ends in the middle of a segment.
 #[test]
 fn a_rest_that_cannot_be_read_is_corruption() {

@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::{Future, ready};
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -25,6 +26,8 @@ struct Content {
     bytes: Vec<u8>,
     /// Numbers of blocks that cannot be read.
     unreadable: BTreeSet<u64>,
+    /// Blocks that cannot be read once so many reads were made of the file.
+    breaking: Option<(u32, Range<u64>)>,
     /// Reads give at most so many bytes, if set.
     short_reads: Option<usize>,
 }
@@ -45,6 +48,11 @@ impl MemoryDisk {
 impl MemoryFile {
     pub(super) fn make_unreadable(&self, block: u64) {
         self.content.borrow_mut().unreadable.insert(block);
+    }
+
+    /// Makes blocks unreadable after so many reads of the file.
+    pub(super) fn break_after(&self, reads: u32, blocks: Range<u64>) {
+        self.content.borrow_mut().breaking = Some((reads, blocks));
     }
 
     pub(super) fn shorten_reads(&self, bytes: usize) {
@@ -112,7 +120,14 @@ impl File for MemoryFile {
         mut buffer: Buffer,
         offset: u64,
     ) -> impl Future<Output = (io::Result<usize>, Buffer)> + 'static {
-        let content = self.content.borrow();
+        let mut content = self.content.borrow_mut();
+        if let Some((reads, blocks)) = content.breaking.take() {
+            if reads == 0 {
+                content.unreadable.extend(blocks);
+            } else {
+                content.breaking = Some((reads - 1, blocks));
+            }
+        }
         let start = content.bytes.len().min(offset as usize);
         let wanted =
             content.short_reads.map_or(buffer.capacity(), |most| most.min(buffer.capacity()));
