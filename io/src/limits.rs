@@ -46,6 +46,12 @@ pub const RING_SUBMISSIONS: u32 = 512;
 /// Entries of a ring's completion queue. What does not fit is kept by the kernel (NODROP).
 pub const RING_COMPLETIONS: u32 = 4096;
 
+/// Chunks of buffer memory that a ring can register: 8 GiB of them.
+pub const REGISTERED_CHUNKS: u32 = 4096;
+
+/// Files that a ring can register. Those opened beyond that are used by descriptor.
+pub const REGISTERED_FILES: u32 = 1024;
+
 /// Threads that do a shard's blocking file calls where there is no ring. Four is where durable
 /// writes in flight stop paying.
 pub const HELPER_THREADS: usize = 4;
@@ -56,6 +62,7 @@ pub const LISTEN_BACKLOG: i32 = 4096;
 /// Segments handed to the kernel in one send: its own limit, `IOV_MAX`.
 pub const SEND_SEGMENTS: usize = 1024;
 
+const _: () = assert!(REGISTERED_CHUNKS <= 1 << 14, "the most buffers that a ring takes");
 const _: () = assert!(RING_SUBMISSIONS.is_power_of_two(), "the kernel rounds it up otherwise");
 const _: () = assert!(RING_COMPLETIONS >= 2 * RING_SUBMISSIONS, "an operation and its cancel");
 const _: () = assert!(BUFFER_BYTES <= 0x7fff_f000, "the kernel cuts longer transfers short");

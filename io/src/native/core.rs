@@ -27,6 +27,8 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -40,7 +42,7 @@ use super::mesh::MeshEnd;
 use super::process::Process;
 use super::slab::{Slab, Slot, State};
 use super::timers::Timers;
-use super::work::{Progress, Work};
+use super::work::{OpenFile, Progress, Work};
 use crate::executor::Executor;
 use crate::limits::{CONTENDED_PAUSE_MS, CONTENDED_YIELD_US, IDLE_SPIN_US, TASKS_PER_TURN};
 
@@ -162,6 +164,13 @@ impl<D: Driver> Core<D> {
             }
         }
         false
+    }
+
+    /// A file that was opened; made known to the driver if it will be used often.
+    pub(crate) fn open_file(&self, fd: OwnedFd, path: PathBuf, often: bool) -> OpenFile {
+        let mut driver = self.driver.borrow_mut();
+        let slot = if often { driver.register_file(fd.as_raw_fd()) } else { None };
+        OpenFile { fd, path, slot, released: driver.released() }
     }
 
     /// Hands requests to the driver and its completions to the operations.
