@@ -1,10 +1,10 @@
 //! The runtime's disk path beside the device's ceiling: the same transfers through a bare ring that
-//! does nothing else, and through fio where that is installed.
+//! does nothing else. And what idle shards do, beside doing always the same.
 //!
 //! `cargo bench -p woodchuck-benches --bench device` prints the tables of `docs/measurements.md`.
-//! Every measurement runs in a process of its own on one CPU, and the variants of a case take
-//! turns: what is compared ran within seconds. `WOODCHUCK_BENCH_ROUNDS` sets how many turns (7),
-//! `WOODCHUCK_BENCH_DIRECTORY` where the file goes, `WOODCHUCK_BENCH_CASE` picks one case.
+//! Every measurement runs in a process of its own on CPU 1 (messages on 0 and 1), and the variants
+//! of a case take turns: what is compared ran within seconds. `WOODCHUCK_BENCH_ROUNDS` sets how many turns
+//! (7), `WOODCHUCK_BENCH_DIRECTORY` where the file goes, `WOODCHUCK_BENCH_CASE` picks one case.
 
 use std::cell::{Cell, RefCell};
 use std::path::{Path, PathBuf};
@@ -13,24 +13,34 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use woodchuck_io::ceiling::{Access, Took, Transfers, busy_time, make_file};
-use woodchuck_io::runtime::{Backend, CompletionMode, Runtime, RuntimeOptions};
-use woodchuck_io::{Buffer, Disk, Durability, Env, File, OpenMode, Program};
+use woodchuck_io::runtime::{Backend, CompletionMode, IdlePolicy, Runtime, RuntimeOptions};
+use woodchuck_io::{Buffer, Disk, Durability, Env, File, Mesh, OpenMode, Program};
 
 const FILE_BYTES: u64 = 512 << 20;
 
-/// What is done: name, access, block size, operations in flight, operations.
-const CASES: [(&str, Access, usize, usize, u64); 7] = [
-    ("durable 4 KiB write, depth 1", Access::DurableWrite, 4 << 10, 1, 6_000),
-    ("durable 4 KiB write, depth 4", Access::DurableWrite, 4 << 10, 4, 20_000),
-    ("128 KiB write, depth 16", Access::Write, 128 << 10, 16, 24_000),
-    ("4 KiB write, depth 16", Access::Write, 4 << 10, 16, 100_000),
-    ("random 4 KiB read, depth 32", Access::Read, 4 << 10, 32, 50_000),
-    ("random 4 KiB read, depth 128", Access::Read, 4 << 10, 128, 50_000),
-    ("random 1 MiB read, depth 4", Access::Read, 1 << 20, 4, 3_000),
+/// What is done: name, access (of none, messages go to and fro between two shards), block size,
+/// operations in flight, operations.
+const CASES: [(&str, Option<Access>, usize, usize, u64); 9] = [
+    ("durable 4 KiB write, depth 1", Some(Access::DurableWrite), 4 << 10, 1, 8_000),
+    ("durable 4 KiB write, depth 4", Some(Access::DurableWrite), 4 << 10, 4, 24_000),
+    ("128 KiB write, depth 16", Some(Access::Write), 128 << 10, 16, 24_000),
+    ("4 KiB write, depth 16", Some(Access::Write), 4 << 10, 16, 150_000),
+    ("random 4 KiB read, depth 1", Some(Access::Read), 4 << 10, 1, 15_000),
+    ("random 4 KiB read, depth 32", Some(Access::Read), 4 << 10, 32, 60_000),
+    ("random 4 KiB read, depth 128", Some(Access::Read), 4 << 10, 128, 80_000),
+    ("random 1 MiB read, depth 4", Some(Access::Read), 1 << 20, 4, 3_000),
+    ("message to another shard and back", None, 0, 1, 40_000),
 ];
 
-/// The first is what the others are compared with.
-const VARIANTS: [&str; 4] = ["bare ring", "bare, nothing registered", "runtime", "runtime, posix"];
+/// The tables: title, cases, variants. The first variant is what the others are compared with.
+const TABLES: [(&str, &[usize], &[&str]); 2] = [
+    (
+        "The ceiling",
+        &[0, 1, 2, 3, 4, 5, 6, 7],
+        &["bare ring", "bare, nothing registered", "runtime"],
+    ),
+    ("Idle policies", &[0, 1, 5, 8], &["runtime", "runtime, spin", "runtime, sleep"]),
+];
 
 /// Operations a second, and of one: the median time, and CPU time, in microseconds.
 #[derive(Clone, Copy)]
@@ -63,6 +73,7 @@ impl Program for Measure {
 
     async fn run<E: Env>(self, env: E) -> Took {
         let (_, access, bytes, depth, transfers) = CASES[self.case];
+        let Some(access) = access else { return messages(&env, transfers).await };
         let file = env.disk().open(&self.path, OpenMode::Write).await.expect("the file is there");
         let next = Rc::new(Cell::new(0_u64));
         go(&env, &file, (access, bytes, depth, transfers / 4), &next).await;
@@ -72,6 +83,32 @@ impl Program for Measure {
         times.sort_unstable();
         Took { elapsed, busy, median: times[times.len() / 2] }
     }
+}
+
+/// Shard 0 sends back what shard 1 sends it; shard 1's times count.
+async fn messages<E: Env>(env: &E, count: u64) -> Took {
+    let (mesh, other) = (env.mesh(), 1 - env.mesh().shard());
+    let mut times = Vec::with_capacity(count as usize);
+    let warm_up = count / 4;
+    let mut begun = (env.now(), busy_time().expect("the thread's time"));
+    for number in 0..warm_up + count {
+        if number == warm_up {
+            begun = (env.now(), busy_time().expect("as above"));
+            times.clear();
+        }
+        let start = env.now();
+        if other == 1 {
+            mesh.receive().await;
+            mesh.send(other, Box::new(())).await;
+        } else {
+            mesh.send(other, Box::new(())).await;
+            mesh.receive().await;
+        }
+        times.push(env.now() - start);
+    }
+    let (elapsed, busy) = (env.now() - begun.0, busy_time().expect("as above") - begun.1);
+    times.sort_unstable();
+    Took { elapsed, busy, median: times[times.len() / 2] }
 }
 
 async fn go<E: Env>(
@@ -125,14 +162,26 @@ async fn go<E: Env>(
 /// One measurement, in a process of its own.
 fn measure_here(case: usize, variant: &str, path: PathBuf) {
     let (_, access, bytes, in_flight, transfers) = CASES[case];
-    let took = match variant {
-        "runtime" | "runtime, posix" => {
-            let backend = if variant == "runtime" { Backend::Uring } else { Backend::Posix };
-            let options = RuntimeOptions { shards: 1, backend, ..RuntimeOptions::default() };
+    let idle_policy = match variant {
+        "runtime, spin" => Some(IdlePolicy::Spin),
+        "runtime, sleep" => Some(IdlePolicy::Sleep),
+        "runtime" => Some(IdlePolicy::Adaptive),
+        _ => None,
+    };
+    let took = match (idle_policy, access) {
+        (Some(idle_policy), _) => {
+            let shards = if access.is_some() { 1 } else { 2 };
+            let options = RuntimeOptions {
+                shards,
+                backend: Backend::Uring,
+                idle_policy,
+                ..RuntimeOptions::default()
+            };
             let runtime = Runtime::start(options, Measure { case, path }).expect("it starts");
             runtime.join().pop().expect("a shard").expect("no shard panics")
         }
-        _ => {
+        (None, None) => unreachable!("a bare ring has no shards"),
+        (None, Some(access)) => {
             let registered = variant == "bare ring";
             let plan = Transfers {
                 access,
@@ -154,8 +203,14 @@ fn measure_here(case: usize, variant: &str, path: PathBuf) {
 
 fn measure(case: usize, variant: &str, path: &Path) -> Figures {
     let program = std::env::current_exe().expect("the path of this program");
-    let mut command = Command::new(program);
-    command.args(["--measure", &case.to_string(), variant]).arg(path);
+    // All of them on one CPU, since it matters which: a device interrupts one of them.
+    let mut command = Command::new("taskset");
+    let cpus = if CASES[case].1.is_some() { "1" } else { "0,1" };
+    command
+        .args(["-c", cpus])
+        .arg(program)
+        .args(["--measure", &case.to_string(), variant])
+        .arg(path);
     let output = command.output().expect("this program runs");
     let text = String::from_utf8_lossy(&output.stdout);
     let mut words = text.split_whitespace();
@@ -171,19 +226,19 @@ fn median(values: impl Iterator<Item = f64>) -> f64 {
 }
 
 /// Measures the variants of a case in turn and prints a row for each.
-fn rows(case: usize, rounds: usize, path: &Path) {
-    let mut figures = vec![Vec::new(); VARIANTS.len()];
+fn rows(case: usize, variants: &[&str], rounds: usize, path: &Path) {
+    let mut figures = vec![Vec::new(); variants.len()];
     for round in 0..rounds {
         // Every other round backwards, so that nobody always comes first.
-        let mut order: Vec<usize> = (0..VARIANTS.len()).collect();
+        let mut order: Vec<usize> = (0..variants.len()).collect();
         if round % 2 == 1 {
             order.reverse();
         }
         for index in order {
-            figures[index].push(measure(case, VARIANTS[index], path));
+            figures[index].push(measure(case, variants[index], path));
         }
     }
-    for (variant, taken) in VARIANTS.iter().zip(&figures) {
+    for (variant, taken) in variants.iter().zip(&figures) {
         let middle = |of: fn(&Figures) -> f64| median(taken.iter().map(of));
         let ratio = |of: fn(&Figures) -> f64| {
             median(taken.iter().zip(&figures[0]).map(|(one, base)| of(one) / of(base)))
@@ -219,11 +274,13 @@ fn main() {
         .map_or_else(|| PathBuf::from(env!("CARGO_TARGET_TMPDIR")), PathBuf::from);
     let path = directory.join(format!("device-{}", std::process::id()));
     make_file(&path, FILE_BYTES).expect("the file is written");
-    println!("| case | through | op/s | ratio | p50 us | ratio | CPU us/op | ratio |");
-    println!("|---|---|---|---|---|---|---|---|");
     let chosen = number("WOODCHUCK_BENCH_CASE");
-    (0..CASES.len())
-        .filter(|case| chosen.is_none_or(|chosen| chosen == *case))
-        .for_each(|case| rows(case, rounds, &path));
+    for (title, cases, variants) in TABLES {
+        println!("\n### {title}\n");
+        println!("| case | through | op/s | ratio | p50 us | ratio | CPU us/op | ratio |");
+        println!("|---|---|---|---|---|---|---|---|");
+        let chosen = cases.iter().filter(|&&case| chosen.is_none_or(|chosen| chosen == case));
+        chosen.for_each(|&case| rows(case, variants, rounds, &path));
+    }
     std::fs::remove_file(&path).expect("the file is removed");
 }

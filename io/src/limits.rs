@@ -29,9 +29,17 @@ pub const SHARDS: usize = 256;
 /// Tasks a shard polls before it looks at its completions, timers and mail again.
 pub const TASKS_PER_TURN: usize = 256;
 
-/// How long an idle shard polls before it sleeps, in microseconds. Waking a sleeping core costs
-/// about 20 us each way, and a durable write of one block is done after about 60.
+/// How long an idle shard polls before it sleeps, in microseconds, if it polls at all. Waking a
+/// sleeping core costs about 20 us each way.
 pub const IDLE_SPIN_US: u64 = 50;
+
+/// Waits that are shorter on average, in microseconds, are polled through. It counts the waits as
+/// they came to be, those that were slept through with the waking.
+pub const SHORT_WAIT_US: u64 = 50;
+
+/// The longest that one wait counts for in the average, in microseconds: after a long pause, a
+/// burst of messages is polled through soon.
+pub const WAIT_SAMPLE_US: u64 = 400;
 
 /// A round of idle polling that takes longer than this, in microseconds, means that others want the
 /// CPU: yielding it takes well below a microsecond otherwise.

@@ -5,7 +5,14 @@
 //! 1. Poll the tasks that are ready, a bounded number of them.
 //! 2. Look at what other threads announced (mail, room, the wish to stop) and at the timers.
 //! 3. Hand new requests to the driver and take its completions.
-//! 4. If nothing is ready: poll for a little while, then sleep in the driver.
+//! 4. If nothing is ready: poll for a little while if that is likely to be enough, else sleep in
+//!    the driver.
+//!
+//! # Polling or sleeping
+//! To sleep and be woken costs some 20 us, on either side of the wait, and to poll costs the CPU.
+//! So a shard polls only while its latest waits, of which it keeps a moving average, were shorter
+//! than what a sleep would add to them: a burst of messages between shards is polled through, a
+//! device that takes longer is slept through, and neither pays for both.
 //!
 //! # Never starve the kernel
 //! On many devices the kernel completes a durable write in a worker thread that is bound to the
@@ -44,7 +51,11 @@ use super::slab::{Slab, Slot, State};
 use super::timers::Timers;
 use super::work::{OpenFile, Progress, Work};
 use crate::executor::Executor;
-use crate::limits::{CONTENDED_PAUSE_MS, CONTENDED_YIELD_US, IDLE_SPIN_US, TASKS_PER_TURN};
+use crate::limits::{
+    CONTENDED_PAUSE_MS, CONTENDED_YIELD_US, IDLE_SPIN_US, SHORT_WAIT_US, TASKS_PER_TURN,
+    WAIT_SAMPLE_US,
+};
+use crate::runtime::IdlePolicy;
 
 /// One shard.
 pub(crate) struct Core<D> {
@@ -60,6 +71,9 @@ pub(crate) struct Core<D> {
     completions: RefCell<Vec<Completion>>,
     /// Writes and flushes in flight.
     disk_operations: Cell<usize>,
+    idle_policy: IdlePolicy,
+    /// Moving average of the latest waits, in nanoseconds.
+    usual_wait: Cell<u64>,
     /// From when on it polls before it sleeps: later than now after others wanted the CPU.
     spin_from: Cell<Instant>,
     /// The tasks that wait for the process to stop.
@@ -68,7 +82,12 @@ pub(crate) struct Core<D> {
 }
 
 impl<D: Driver> Core<D> {
-    pub(crate) fn new(process: Arc<Process>, shard: usize, driver: D) -> Rc<Self> {
+    pub(crate) fn new(
+        process: Arc<Process>,
+        shard: usize,
+        driver: D,
+        idle_policy: IdlePolicy,
+    ) -> Rc<Self> {
         let doorbell = Arc::clone(&process.doorbells[shard]);
         let ringer = Arc::clone(&doorbell);
         Rc::new(Self {
@@ -82,6 +101,8 @@ impl<D: Driver> Core<D> {
             operations: RefCell::default(),
             completions: RefCell::default(),
             disk_operations: Cell::new(0),
+            idle_policy,
+            usual_wait: Cell::new(0),
             spin_from: Cell::new(Instant::now()),
             stop_waiters: RefCell::default(),
             next_stop_waiter: Cell::new(0),
@@ -128,9 +149,27 @@ impl<D: Driver> Core<D> {
 
     /// Waits until there may be something to do.
     fn idle(&self) {
-        if self.spin() {
-            return;
+        let begun = Instant::now();
+        if !(self.shall_spin(begun) && self.spin(begun)) {
+            self.sleep();
         }
+        let waited = begun.elapsed().min(Duration::from_micros(WAIT_SAMPLE_US));
+        let usual = self.usual_wait.get();
+        self.usual_wait.set(usual - usual / 8 + waited.as_nanos() as u64 / 8);
+    }
+
+    /// Whether polling is likely to be cheaper than a sleep.
+    fn shall_spin(&self, now: Instant) -> bool {
+        let likely = match self.idle_policy {
+            IdlePolicy::Adaptive => self.usual_wait.get() < SHORT_WAIT_US * 1000,
+            IdlePolicy::Spin => true,
+            IdlePolicy::Sleep => false,
+        };
+        likely && now >= self.spin_from.get()
+    }
+
+    /// Sleeps until there may be something to do.
+    fn sleep(&self) {
         self.doorbell.begin_sleep();
         let stop_waits = self.process.is_stopping() && !self.stop_waiters.borrow().is_empty();
         if self.executor.ready() == 0 && !self.doorbell.has_news() && !stop_waits {
@@ -143,11 +182,7 @@ impl<D: Driver> Core<D> {
     }
 
     /// Polls for a little while. Returns whether there is something to do.
-    fn spin(&self) -> bool {
-        let begun = Instant::now();
-        if begun < self.spin_from.get() {
-            return false;
-        }
+    fn spin(&self, begun: Instant) -> bool {
         let mut now = begun;
         while now - begun < Duration::from_micros(IDLE_SPIN_US) {
             let round = now;
