@@ -41,6 +41,10 @@ pub const SHORT_WAIT_US: u64 = 50;
 /// burst of messages is polled through soon.
 pub const WAIT_SAMPLE_US: u64 = 400;
 
+/// How long a busy shard that has writes in flight goes on before it yields, in microseconds: the
+/// most that the kernel's worker waits for its turn.
+pub const BUSY_YIELD_US: u64 = 20;
+
 /// A round of idle polling that takes longer than this, in microseconds, means that others want the
 /// CPU: yielding it takes well below a microsecond otherwise.
 pub const CONTENDED_YIELD_US: u64 = 200;

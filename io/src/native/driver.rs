@@ -126,7 +126,7 @@ pub(crate) trait Driver: Sized + 'static {
         ReleasedSlots::default()
     }
 
-    /// Starts a request. It may wait in memory and reach the kernel with the next poll.
+    /// Starts a request. It may wait in memory and reach the kernel with the next flush or poll.
     ///
     /// # Safety
     /// 1. The addresses in `request` are valid for their lengths, and nothing else reads (or, if
@@ -134,6 +134,9 @@ pub(crate) trait Driver: Sized + 'static {
     /// 2. The descriptor stays open until then.
     /// 3. No other request in flight has this key.
     unsafe fn submit(&mut self, key: Key, request: Request);
+
+    /// Hands over what waits in memory.
+    fn flush(&mut self) {}
 
     /// Asks for an early end of a request in flight. Its completion is reported all the same,
     /// sooner or later, with `-ECANCELED` or with what it did.

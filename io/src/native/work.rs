@@ -235,6 +235,11 @@ impl Work {
         matches!(self, Self::Write { .. } | Self::Sync { .. })
     }
 
+    /// Whether others wait for it, most likely: a durable write is what commits wait for.
+    pub(crate) const fn is_urgent(&self) -> bool {
+        matches!(self, Self::Write { durability: Durability::Durable, .. })
+    }
+
     /// The next request. Called when none is in flight for this work.
     pub(crate) fn request(&mut self) -> Request {
         match self {

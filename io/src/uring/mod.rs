@@ -1,7 +1,7 @@
 //! The default driver: one io_uring a shard.
 //!
-//! Requests are put into the submission queue and reach the kernel with the next poll, all of a
-//! turn in one system call. What finds the queue full waits in a backlog, in order, so that a
+//! Requests are put into the submission queue and reach the kernel with the next poll or flush, all
+//! of a turn in one system call if they can wait for its end. What finds the queue full waits in a backlog, in order, so that a
 //! cancel never overtakes what it cancels. Completions that find their queue full are kept by the
 //! kernel (NODROP, which [`probe`] insists on) and fetched when there is room.
 //!
@@ -82,7 +82,6 @@ impl Driver for Ring {
     }
 
     unsafe fn submit(&mut self, key: Key, request: Request) {
-        let urgent = matches!(request, Request::Write { durable: true, .. });
         let place = match request {
             Request::Read { chunk, .. } | Request::Write { chunk, .. } => {
                 chunk.and_then(|chunk| self.registered.chunk(&self.ring.submitter(), chunk))
@@ -91,13 +90,13 @@ impl Driver for Ring {
         };
         // The caller vouches for the addresses until the completion is reported.
         self.backlog.push_back(entry(request, place).user_data(key.0));
-        if urgent {
-            // Everybody who appends waits for this one: it does not wait for the other tasks of
-            // this turn, which may be preparing the next. If the kernel does not take it now, it
-            // stays queued, and the next poll takes it up again and reports what lasts.
-            self.fill();
-            drop(self.enter_if_needed());
-        }
+    }
+
+    fn flush(&mut self) {
+        self.fill();
+        // What the kernel does not take now stays queued, and the next poll takes it up again and
+        // reports what lasts.
+        drop(self.enter_if_needed());
     }
 
     fn cancel(&mut self, key: Key) {
