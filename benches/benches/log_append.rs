@@ -28,7 +28,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use criterion::Criterion;
-use woodchuck_io::ceiling::DurableWrites;
+use woodchuck_io::ceiling::{Access, Transfers};
 use woodchuck_io::runtime::{Backend, CompletionMode, Runtime, RuntimeOptions};
 use woodchuck_io::{Buffer, Disk, Durability, Env, File, OpenMode, Program};
 use woodchuck_wal::{Log, LogError, LogOptions, Statistics};
@@ -193,14 +193,19 @@ async fn append_frames<E: Env>(log: &Log<E, ()>, frames: u64) {
 
 /// The time that a bare ring takes for so many frames.
 fn bare_ring(directory: &Path, depth: usize, frames: u64, mode: CompletionMode) -> Duration {
-    let plan = DurableWrites {
-        write_bytes: FRAME_BYTES,
+    let plan = Transfers {
+        access: Access::DurableWrite,
+        bytes: FRAME_BYTES,
         in_flight: depth,
-        writes: frames,
+        transfers: frames,
         file_bytes: CEILING_BYTES,
         completion_mode: mode,
+        registered_buffers: true,
+        registered_file: true,
+        wait_for: 1,
     };
-    plan.measure(&directory.join("ring")).expect("io_uring and direct I/O are allowed here")
+    let took = plan.measure(&directory.join("ring"));
+    took.expect("io_uring and direct I/O are allowed here").elapsed
 }
 
 /// The time that the seam takes for so many frames.

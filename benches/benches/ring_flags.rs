@@ -211,7 +211,8 @@ fn measure_here(case: usize, variant: &str, path: PathBuf) {
     };
     woodchuck_io::buffer::use_huge_pages(variant != "small-pages");
     let shards = if matches!(CASES[case].1, Work::PingPong) { 2 } else { 1 };
-    let options = RuntimeOptions { shards, backend, pin: true, completion_mode };
+    let options =
+        RuntimeOptions { shards, backend, pin: true, completion_mode, ..RuntimeOptions::default() };
     let runtime = Runtime::start(options, Measure { case, path }).expect("the runtime starts");
     for ended in runtime.join() {
         if let Some(figures) = ended.expect("no shard panics") {

@@ -29,9 +29,21 @@ pub const SHARDS: usize = 256;
 /// Tasks a shard polls before it looks at its completions, timers and mail again.
 pub const TASKS_PER_TURN: usize = 256;
 
-/// How long an idle shard polls before it sleeps, in microseconds. Waking a sleeping core costs
-/// about 20 us each way, and a durable write of one block is done after about 60.
+/// How long an idle shard polls before it sleeps, in microseconds, if it polls at all. Waking a
+/// sleeping core costs about 20 us each way.
 pub const IDLE_SPIN_US: u64 = 50;
+
+/// Waits that are shorter on average, in microseconds, are polled through. It counts the waits as
+/// they came to be, those that were slept through with the waking.
+pub const SHORT_WAIT_US: u64 = 50;
+
+/// The longest that one wait counts for in the average, in microseconds: after a long pause, a
+/// burst of messages is polled through soon.
+pub const WAIT_SAMPLE_US: u64 = 400;
+
+/// How long a busy shard that has writes in flight goes on before it yields, in microseconds: the
+/// most that the kernel's worker waits for its turn.
+pub const BUSY_YIELD_US: u64 = 20;
 
 /// A round of idle polling that takes longer than this, in microseconds, means that others want the
 /// CPU: yielding it takes well below a microsecond otherwise.
@@ -46,6 +58,12 @@ pub const RING_SUBMISSIONS: u32 = 512;
 /// Entries of a ring's completion queue. What does not fit is kept by the kernel (NODROP).
 pub const RING_COMPLETIONS: u32 = 4096;
 
+/// Chunks of buffer memory that a ring can register: 8 GiB of them.
+pub const REGISTERED_CHUNKS: u32 = 4096;
+
+/// Files that a ring can register. Those opened beyond that are used by descriptor.
+pub const REGISTERED_FILES: u32 = 1024;
+
 /// Threads that do a shard's blocking file calls where there is no ring. Four is where durable
 /// writes in flight stop paying.
 pub const HELPER_THREADS: usize = 4;
@@ -56,6 +74,7 @@ pub const LISTEN_BACKLOG: i32 = 4096;
 /// Segments handed to the kernel in one send: its own limit, `IOV_MAX`.
 pub const SEND_SEGMENTS: usize = 1024;
 
+const _: () = assert!(REGISTERED_CHUNKS <= 1 << 14, "the most buffers that a ring takes");
 const _: () = assert!(RING_SUBMISSIONS.is_power_of_two(), "the kernel rounds it up otherwise");
 const _: () = assert!(RING_COMPLETIONS >= 2 * RING_SUBMISSIONS, "an operation and its cancel");
 const _: () = assert!(BUFFER_BYTES <= 0x7fff_f000, "the kernel cuts longer transfers short");

@@ -112,6 +112,19 @@ pub enum CompletionMode {
     Deferred,
 }
 
+/// What a shard that has nothing to do does until it has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum IdlePolicy {
+    /// Polls if its latest waits were short enough that sleeping would have cost more than it
+    /// saved; else sleeps at once.
+    #[default]
+    Adaptive,
+    /// Polls for a while, then sleeps.
+    Spin,
+    /// Sleeps at once.
+    Sleep,
+}
+
 /// How to start a [`Runtime`].
 #[derive(Clone, Debug)]
 pub struct RuntimeOptions {
@@ -123,6 +136,8 @@ pub struct RuntimeOptions {
     pub pin: bool,
     /// How rings complete; nothing to the posix backend.
     pub completion_mode: CompletionMode,
+    /// What idle shards do.
+    pub idle_policy: IdlePolicy,
 }
 
 impl Default for RuntimeOptions {
@@ -134,6 +149,7 @@ impl Default for RuntimeOptions {
             backend: Backend::default(),
             pin: true,
             completion_mode: CompletionMode::default(),
+            idle_policy: IdlePolicy::default(),
         }
     }
 }
@@ -276,6 +292,7 @@ struct Launch<P> {
     shard: usize,
     cpu: Option<usize>,
     setup: DriverSetup,
+    idle_policy: IdlePolicy,
     program: P,
     /// Says whether the driver could be made.
     made: mpsc::Sender<io::Result<()>>,
@@ -314,6 +331,7 @@ fn launch<D: Driver, P: Program>(
             shard,
             cpu: (!cpus.is_empty()).then(|| cpus[shard % cpus.len()]),
             setup,
+            idle_policy: options.idle_policy,
             program: program.clone(),
             made: made.clone(),
             begin,
@@ -342,7 +360,7 @@ fn launch<D: Driver, P: Program>(
 
 /// The life of a shard's thread. None if it never began.
 fn run_shard<D: Driver, P: Program>(launch: Launch<P>) -> Option<Result<P::Output, ShardPanic>> {
-    let Launch { process, shard, cpu, setup, program, made, begin } = launch;
+    let Launch { process, shard, cpu, setup, idle_policy, program, made, begin } = launch;
     if let Some(cpu) = cpu
         && let Err(error) = calls::bind_to_cpus(&calls::one_cpu(cpu))
     {
@@ -359,7 +377,7 @@ fn run_shard<D: Driver, P: Program>(launch: Launch<P>) -> Option<Result<P::Outpu
     begin.recv().ok()?;
 
     // Released only when nothing is in flight any more; see below.
-    let core = ManuallyDrop::new(Core::new(Arc::clone(&process), shard, driver));
+    let core = ManuallyDrop::new(Core::new(Arc::clone(&process), shard, driver, idle_policy));
     let env = NativeEnv::new(&core);
     let ran = catch_unwind(AssertUnwindSafe(|| core.run(program.run(env))));
     if ran.is_err() {

@@ -5,14 +5,27 @@
 //! 1. Poll the tasks that are ready, a bounded number of them.
 //! 2. Look at what other threads announced (mail, room, the wish to stop) and at the timers.
 //! 3. Hand new requests to the driver and take its completions.
-//! 4. If nothing is ready: poll for a little while, then sleep in the driver.
+//! 4. If nothing is ready: poll for a little while if that is likely to be enough, else sleep in
+//!    the driver.
+//!
+//! # Polling or sleeping
+//! To sleep and be woken costs some 20 us, on either side of the wait, and to poll costs the CPU.
+//! So a shard polls only while its latest waits, of which it keeps a moving average, were shorter
+//! than what a sleep would add to them: a burst of messages between shards is polled through, a
+//! device that takes longer is slept through, and neither pays for both.
+//!
+//! # Durable writes first
+//! A durable write does not wait for other tasks of the turn, which may be at work for long: it goes
+//! to the kernel at once, with all that is queued. But if others completed with the one before it,
+//! their tasks are about to run and to start the next, and then the last of them takes all along:
+//! one system call, and one notice to the device. Where no other task is ready, the turn is over.
 //!
 //! # Never starve the kernel
 //! On many devices the kernel completes a durable write in a worker thread that is bound to the
 //! CPU which issued it. A loop that polls without ever giving up that CPU keeps the worker waiting
-//! for its scheduling slice: a durable write of 60 us then takes 4 ms. So whenever writes or
-//! flushes are in flight, a turn that does not sleep ends with `sched_yield`, and so does every
-//! round of the idle polling. Busy turns without them do not yield.
+//! for its scheduling slice: a durable write of 60 us then takes 4 ms. So while writes or flushes
+//! are in flight, a shard that has been busy for a moment yields (`sched_yield`) at the end of the
+//! turn, and an idle one does in every round of its polling. Without them busy turns do not yield.
 //!
 //! Where other threads want the CPU, a yield gives it away for their whole slice, and whoever
 //! sleeps instead is woken ahead of them. So a yield that took long ends the idle polling, and
@@ -27,6 +40,8 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -40,9 +55,13 @@ use super::mesh::MeshEnd;
 use super::process::Process;
 use super::slab::{Slab, Slot, State};
 use super::timers::Timers;
-use super::work::{Progress, Work};
+use super::work::{OpenFile, Progress, Work};
 use crate::executor::Executor;
-use crate::limits::{CONTENDED_PAUSE_MS, CONTENDED_YIELD_US, IDLE_SPIN_US, TASKS_PER_TURN};
+use crate::limits::{
+    BUSY_YIELD_US, CONTENDED_PAUSE_MS, CONTENDED_YIELD_US, IDLE_SPIN_US, SHORT_WAIT_US,
+    TASKS_PER_TURN, WAIT_SAMPLE_US,
+};
+use crate::runtime::IdlePolicy;
 
 /// One shard.
 pub(crate) struct Core<D> {
@@ -58,6 +77,13 @@ pub(crate) struct Core<D> {
     completions: RefCell<Vec<Completion>>,
     /// Writes and flushes in flight.
     disk_operations: Cell<usize>,
+    /// Durable writes that are done, and whose tasks have not run since.
+    writes_done: Cell<usize>,
+    /// When the shard last slept or yielded.
+    gave_way: Cell<Instant>,
+    idle_policy: IdlePolicy,
+    /// Moving average of the latest waits, in nanoseconds.
+    usual_wait: Cell<u64>,
     /// From when on it polls before it sleeps: later than now after others wanted the CPU.
     spin_from: Cell<Instant>,
     /// The tasks that wait for the process to stop.
@@ -66,7 +92,12 @@ pub(crate) struct Core<D> {
 }
 
 impl<D: Driver> Core<D> {
-    pub(crate) fn new(process: Arc<Process>, shard: usize, driver: D) -> Rc<Self> {
+    pub(crate) fn new(
+        process: Arc<Process>,
+        shard: usize,
+        driver: D,
+        idle_policy: IdlePolicy,
+    ) -> Rc<Self> {
         let doorbell = Arc::clone(&process.doorbells[shard]);
         let ringer = Arc::clone(&doorbell);
         Rc::new(Self {
@@ -80,6 +111,10 @@ impl<D: Driver> Core<D> {
             operations: RefCell::default(),
             completions: RefCell::default(),
             disk_operations: Cell::new(0),
+            writes_done: Cell::new(0),
+            gave_way: Cell::new(Instant::now()),
+            idle_policy,
+            usual_wait: Cell::new(0),
             spin_from: Cell::new(Instant::now()),
             stop_waiters: RefCell::default(),
             next_stop_waiter: Cell::new(0),
@@ -106,11 +141,18 @@ impl<D: Driver> Core<D> {
     /// What follows the tasks' turn.
     fn turn(&self) {
         self.look_around();
-        self.poll_driver(Wait::No);
         if self.executor.ready() == 0 {
+            // Handing over and waiting are one system call.
             self.idle();
-        } else if self.disk_operations.get() > 0 {
-            calls::yield_cpu();
+            return;
+        }
+        self.poll_driver(Wait::No);
+        if self.disk_operations.get() > 0 {
+            let now = Instant::now();
+            if now - self.gave_way.get() > Duration::from_micros(BUSY_YIELD_US) {
+                calls::yield_cpu();
+                self.gave_way.set(now);
+            }
         }
     }
 
@@ -126,9 +168,29 @@ impl<D: Driver> Core<D> {
 
     /// Waits until there may be something to do.
     fn idle(&self) {
-        if self.spin() {
-            return;
+        let begun = Instant::now();
+        if !(self.shall_spin(begun) && self.spin(begun)) {
+            self.sleep();
         }
+        let now = Instant::now();
+        self.gave_way.set(now);
+        let waited = (now - begun).min(Duration::from_micros(WAIT_SAMPLE_US));
+        let usual = self.usual_wait.get();
+        self.usual_wait.set(usual - usual / 8 + waited.as_nanos() as u64 / 8);
+    }
+
+    /// Whether polling is likely to be cheaper than a sleep.
+    fn shall_spin(&self, now: Instant) -> bool {
+        let likely = match self.idle_policy {
+            IdlePolicy::Adaptive => self.usual_wait.get() < SHORT_WAIT_US * 1000,
+            IdlePolicy::Spin => true,
+            IdlePolicy::Sleep => false,
+        };
+        likely && now >= self.spin_from.get()
+    }
+
+    /// Sleeps until there may be something to do.
+    fn sleep(&self) {
         self.doorbell.begin_sleep();
         let stop_waits = self.process.is_stopping() && !self.stop_waiters.borrow().is_empty();
         if self.executor.ready() == 0 && !self.doorbell.has_news() && !stop_waits {
@@ -141,27 +203,28 @@ impl<D: Driver> Core<D> {
     }
 
     /// Polls for a little while. Returns whether there is something to do.
-    fn spin(&self) -> bool {
-        let begun = Instant::now();
-        if begun < self.spin_from.get() {
-            return false;
-        }
+    fn spin(&self, begun: Instant) -> bool {
+        self.poll_driver(Wait::No);
         let mut now = begun;
-        while now - begun < Duration::from_micros(IDLE_SPIN_US) {
+        while self.executor.ready() == 0 && now - begun < Duration::from_micros(IDLE_SPIN_US) {
             let round = now;
             calls::yield_cpu();
             self.poll_driver(Wait::No);
             self.look_around();
-            if self.executor.ready() > 0 {
-                return true;
-            }
             now = Instant::now();
             if now - round > Duration::from_micros(CONTENDED_YIELD_US) {
                 self.spin_from.set(now + Duration::from_millis(CONTENDED_PAUSE_MS));
                 break;
             }
         }
-        false
+        self.executor.ready() > 0
+    }
+
+    /// A file that was opened; made known to the driver if it will be used often.
+    pub(crate) fn open_file(&self, fd: OwnedFd, path: PathBuf, often: bool) -> OpenFile {
+        let mut driver = self.driver.borrow_mut();
+        let slot = if often { driver.register_file(fd.as_raw_fd()) } else { None };
+        OpenFile { fd, path, slot, released: driver.released() }
     }
 
     /// Hands requests to the driver and its completions to the operations.
@@ -189,7 +252,7 @@ impl<D: Driver> Core<D> {
         if work.is_disk() {
             self.disk_operations.set(self.disk_operations.get() + 1);
         }
-        let request = work.request();
+        let (request, urgent) = (work.request(), work.is_urgent());
         let key = self.operations.borrow_mut().insert(Slot { work, state: State::Waiting(waker) });
         // SAFETY:
         // 1. The addresses are owned by the work, which is in its slot, and the slab keeps it
@@ -197,6 +260,9 @@ impl<D: Driver> Core<D> {
         // 2. So is the descriptor.
         // 3. The slab never has two operations with one key.
         unsafe { self.driver.borrow_mut().submit(key, request) };
+        if urgent && self.writes_done.get() == 0 && self.executor.ready() > 0 {
+            self.driver.borrow_mut().flush();
+        }
         key
     }
 
@@ -215,6 +281,9 @@ impl<D: Driver> Core<D> {
             }
             (Progress::Done(result), State::Waiting(_)) => {
                 self.forget_disk(slot);
+                if slot.work.is_urgent() {
+                    self.writes_done.set(self.writes_done.get() + 1);
+                }
                 let state = std::mem::replace(&mut slot.state, State::Done(result));
                 drop(operations);
                 if let State::Waiting(waker) = state {
@@ -237,6 +306,13 @@ impl<D: Driver> Core<D> {
         }
     }
 
+    /// A result is taken, or nobody wants it any more.
+    fn forget_done(&self, work: &Work) {
+        if work.is_urgent() {
+            self.writes_done.set(self.writes_done.get() - 1);
+        }
+    }
+
     fn forget_disk(&self, slot: &Slot) {
         if slot.work.is_disk() {
             self.disk_operations.set(self.disk_operations.get() - 1);
@@ -255,7 +331,9 @@ impl<D: Driver> Core<D> {
             }
             State::Done(result) => {
                 let result = *result;
-                Some((result, operations.remove(key).work))
+                let work = operations.remove(key).work;
+                self.forget_done(&work);
+                Some((result, work))
             }
             State::Orphaned => unreachable!("an orphan's future is gone"),
         }
@@ -277,6 +355,7 @@ impl<D: Driver> Core<D> {
             State::Done(result) => {
                 let slot = operations.remove(key);
                 drop(operations);
+                self.forget_done(&slot.work);
                 slot.work.bury(result);
             }
             State::Orphaned => unreachable!("a future is dropped once"),

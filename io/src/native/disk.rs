@@ -66,7 +66,8 @@ impl<D: Driver> Disk for NativeDisk<D> {
                      costs memory and copies"
                 );
             }
-            Ok(NativeFile { file: Rc::new(OpenFile { fd, path }), core })
+            let file = core.open_file(fd, path, true);
+            Ok(NativeFile { file: Rc::new(file), core })
         }
     }
 
@@ -109,7 +110,7 @@ impl<D: Driver> Disk for NativeDisk<D> {
         async move {
             let fd = calls::open_directory(&path)
                 .map_err(during(format_args!("opening directory {}", path.display())))?;
-            let file = Rc::new(OpenFile { fd, path });
+            let file = Rc::new(core.open_file(fd, path, false));
             let work = Work::Sync { file: Rc::clone(&file), data_only: false };
             let (result, _) = Operate::new(&core, work).await;
             outcome(result)

@@ -7,30 +7,59 @@
 //! matter what became of the future that started it. That holds for a ring, where the kernel
 //! writes into the memory, and for the posix driver, where another thread does.
 
+use std::cell::RefCell;
 use std::io;
 use std::os::fd::RawFd;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::doorbell::Doorbell;
+use crate::buffer::Chunk;
 use crate::runtime::{Backend, CompletionMode};
 
 /// Names an operation in flight. Drivers hand it back and never look inside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Key(pub(crate) u64);
 
+/// An open file, as a request names it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct FileTarget {
+    pub(crate) fd: RawFd,
+    /// Its place among the files that are registered with the driver, if it has one.
+    pub(crate) slot: Option<u32>,
+}
+
+/// The places of registered files that were closed, for the driver to use again.
+pub(crate) type ReleasedSlots = Rc<RefCell<Vec<u32>>>;
+
 /// One thing to do, by descriptor and address.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Request {
     /// Read up to `length` bytes of a file into `start`.
-    Read { fd: RawFd, start: *mut u8, length: usize, offset: u64 },
+    Read {
+        file: FileTarget,
+        start: *mut u8,
+        length: usize,
+        offset: u64,
+        /// The pooled chunk that the memory lies in, if it lies in one.
+        chunk: Option<Chunk>,
+    },
     /// Write up to `length` bytes from `start` into a file; on stable storage when done if
     /// `durable`.
-    Write { fd: RawFd, start: *const u8, length: usize, offset: u64, durable: bool },
+    Write {
+        file: FileTarget,
+        start: *const u8,
+        length: usize,
+        offset: u64,
+        durable: bool,
+        /// As for a read.
+        chunk: Option<Chunk>,
+    },
     /// Flush a file, its metadata too unless `data_only`.
-    Sync { fd: RawFd, data_only: bool },
+    Sync { file: FileTarget, data_only: bool },
     /// `fallocate` of the first `length` bytes of a file.
-    Allocate { fd: RawFd, length: u64, mode: i32 },
+    Allocate { file: FileTarget, length: u64, mode: i32 },
     /// Accept a connection; the peer's address goes to `address`.
     Accept { fd: RawFd, address: *mut libc::sockaddr, length: *mut libc::socklen_t },
     /// Connect to `address`.
@@ -85,7 +114,19 @@ pub(crate) trait Driver: Sized + 'static {
     /// A driver for the calling thread.
     fn new(setup: DriverSetup) -> io::Result<Self>;
 
-    /// Starts a request. It may wait in memory and reach the kernel with the next poll.
+    /// Makes an open file known, so that requests find it faster. None if it has no room for it, or
+    /// nothing to gain. The file stays open, whatever becomes of the descriptor, until its place is
+    /// among those of `released` and the driver was polled.
+    fn register_file(&mut self, _fd: RawFd) -> Option<u32> {
+        None
+    }
+
+    /// Where the places of files that are closed are to be put.
+    fn released(&self) -> ReleasedSlots {
+        ReleasedSlots::default()
+    }
+
+    /// Starts a request. It may wait in memory and reach the kernel with the next flush or poll.
     ///
     /// # Safety
     /// 1. The addresses in `request` are valid for their lengths, and nothing else reads (or, if
@@ -93,6 +134,9 @@ pub(crate) trait Driver: Sized + 'static {
     /// 2. The descriptor stays open until then.
     /// 3. No other request in flight has this key.
     unsafe fn submit(&mut self, key: Key, request: Request);
+
+    /// Hands over what waits in memory.
+    fn flush(&mut self) {}
 
     /// Asks for an early end of a request in flight. Its completion is reported all the same,
     /// sooner or later, with `-ECANCELED` or with what it did.

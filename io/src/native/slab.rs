@@ -83,12 +83,13 @@ mod tests {
     use std::rc::Rc;
 
     use super::*;
+    use crate::native::driver::ReleasedSlots;
     use crate::native::work::OpenFile;
 
     fn slot(state: State) -> Slot {
         let path = std::path::PathBuf::from("/dev/null");
         let fd = std::fs::File::open(&path).expect("it is there").into();
-        let file = Rc::new(OpenFile { fd, path });
+        let file = Rc::new(OpenFile { fd, path, slot: None, released: ReleasedSlots::default() });
         Slot { work: Work::Sync { file, data_only: true }, state }
     }
 

@@ -17,7 +17,7 @@ use std::task::{Context, Poll, Waker};
 
 use bytes::{Bytes, BytesMut};
 
-use super::driver::Request;
+use super::driver::{FileTarget, ReleasedSlots, Request};
 use super::listeners::ListeningSocket;
 use super::sockets::Address;
 use crate::limits::SEND_SEGMENTS;
@@ -28,6 +28,23 @@ use crate::{Buffer, Durability};
 pub(crate) struct OpenFile {
     pub(crate) fd: OwnedFd,
     pub(crate) path: std::path::PathBuf,
+    /// Its place among the driver's registered files, if it has one.
+    pub(crate) slot: Option<u32>,
+    /// Where that goes when the file is closed.
+    pub(crate) released: ReleasedSlots,
+}
+
+impl OpenFile {
+    fn target(&self) -> FileTarget {
+        FileTarget { fd: self.fd.as_raw_fd(), slot: self.slot }
+    }
+}
+
+impl Drop for OpenFile {
+    fn drop(&mut self) {
+        // Nothing is in flight for it: whatever is has a share in the file.
+        self.released.borrow_mut().extend(self.slot);
+    }
 }
 
 /// A connection, or a socket that will be one.
@@ -218,30 +235,37 @@ impl Work {
         matches!(self, Self::Write { .. } | Self::Sync { .. })
     }
 
+    /// Whether others wait for it, most likely: a durable write is what commits wait for.
+    pub(crate) const fn is_urgent(&self) -> bool {
+        matches!(self, Self::Write { durability: Durability::Durable, .. })
+    }
+
     /// The next request. Called when none is in flight for this work.
     pub(crate) fn request(&mut self) -> Request {
         match self {
             Self::Read { file, buffer, offset } => Request::Read {
-                fd: file.fd.as_raw_fd(),
+                file: file.target(),
                 start: buffer.as_mut_ptr(),
                 length: buffer.capacity(),
                 offset: *offset,
+                chunk: buffer.chunk(),
             },
             Self::Write { file, buffer, offset, durability, written } => {
                 assert!(*written < buffer.len(), "a write that is done makes no request");
                 Request::Write {
-                    fd: file.fd.as_raw_fd(),
+                    file: file.target(),
                     start: buffer.as_mut_ptr().wrapping_add(*written).cast_const(),
                     length: buffer.len() - *written,
                     offset: *offset + *written as u64,
                     durable: *durability == Durability::Durable,
+                    chunk: buffer.chunk(),
                 }
             }
             Self::Sync { file, data_only } => {
-                Request::Sync { fd: file.fd.as_raw_fd(), data_only: *data_only }
+                Request::Sync { file: file.target(), data_only: *data_only }
             }
             Self::Allocate { file, length, reserved } => Request::Allocate {
-                fd: file.fd.as_raw_fd(),
+                file: file.target(),
                 length: *length,
                 // The space first, without the length: running out of space half way then leaves
                 // the file as it was to its readers.

@@ -10,7 +10,7 @@ use crossbeam::queue::SegQueue;
 use crate::limits::HELPER_THREADS;
 use crate::native::calls;
 use crate::native::doorbell::Doorbell;
-use crate::native::driver::{Completion, DriverSetup, Key, Request};
+use crate::native::driver::{Completion, DriverSetup, FileTarget, Key, Request};
 
 /// A request on its way to a helper.
 struct Job {
@@ -104,12 +104,12 @@ fn serve(jobs: &Receiver<Job>, finished: &SegQueue<Completion>, doorbell: &Doorb
 /// its descriptor is open.
 unsafe fn carry_out(request: Request) -> i32 {
     match request {
-        Request::Read { fd, start, length, offset } => {
+        Request::Read { file: FileTarget { fd, .. }, start, length, offset, .. } => {
             let Ok(offset) = i64::try_from(offset) else { return -libc::EINVAL };
             // SAFETY: passed on from the caller.
             answer(|| unsafe { libc::pread(fd, start.cast(), length, offset) })
         }
-        Request::Write { fd, start, length, offset, durable } => {
+        Request::Write { file: FileTarget { fd, .. }, start, length, offset, durable, .. } => {
             let Ok(offset) = i64::try_from(offset) else { return -libc::EINVAL };
             // SAFETY: passed on from the caller.
             let plain = || answer(|| unsafe { libc::pwrite(fd, start.cast(), length, offset) });
@@ -133,12 +133,12 @@ unsafe fn carry_out(request: Request) -> i32 {
                 failed => failed,
             }
         }
-        Request::Sync { fd, data_only } => answer(|| {
+        Request::Sync { file: FileTarget { fd, .. }, data_only } => answer(|| {
             // SAFETY: no memory is involved.
             let result = unsafe { if data_only { libc::fdatasync(fd) } else { libc::fsync(fd) } };
             result as isize
         }),
-        Request::Allocate { fd, length, mode } => {
+        Request::Allocate { file: FileTarget { fd, .. }, length, mode } => {
             let Ok(length) = i64::try_from(length) else { return -libc::EFBIG };
             // SAFETY: no memory is involved.
             answer(|| unsafe { libc::fallocate(fd, mode, 0, length) } as isize)

@@ -170,11 +170,11 @@ fn descriptor(request: &Request) -> RawFd {
         | Request::Connect { fd, .. }
         | Request::Receive { fd, .. }
         | Request::Send { fd, .. }
-        | Request::SendMessage { fd, .. }
-        | Request::Read { fd, .. }
-        | Request::Write { fd, .. }
-        | Request::Sync { fd, .. }
-        | Request::Allocate { fd, .. } => fd,
+        | Request::SendMessage { fd, .. } => fd,
+        Request::Read { file, .. }
+        | Request::Write { file, .. }
+        | Request::Sync { file, .. }
+        | Request::Allocate { file, .. } => file.fd,
     }
 }
 

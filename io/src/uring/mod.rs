@@ -1,20 +1,22 @@
 //! The default driver: one io_uring a shard.
 //!
-//! Requests are put into the submission queue and reach the kernel with the next poll, all of a
-//! turn in one system call. What finds the queue full waits in a backlog, in order, so that a
+//! Requests are put into the submission queue and reach the kernel with the next poll or flush, all
+//! of a turn in one system call if they can wait for its end. What finds the queue full waits in a backlog, in order, so that a
 //! cancel never overtakes what it cancels. Completions that find their queue full are kept by the
 //! kernel (NODROP, which [`probe`] insists on) and fetched when there is room.
 //!
 //! A sleep is a wait for a completion, with the nearest timer as its timeout. Other threads end it
 //! through the doorbell, on which a read is always in flight by then.
 //!
-//! Nothing is registered with the ring (no buffers, no files), so that an ordinary user's limit on
-//! locked memory does not matter.
+//! Files and buffer memory are registered with the ring as far as it and the limit on locked memory
+//! allow ([`registered`]).
 
 mod probe;
+mod registered;
 
 use std::collections::VecDeque;
 use std::io;
+use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,9 +24,13 @@ use io_uring::types::{Fd, FsyncFlags, SubmitArgs, Timespec};
 use io_uring::{IoUring, opcode, squeue};
 
 use crate::native::doorbell::Doorbell;
-use crate::native::driver::{Completion, Driver, DriverSetup, Key, Request, Wait};
+use crate::native::driver::{
+    Completion, Driver, DriverSetup, FileTarget, Key, ReleasedSlots, Request, Wait,
+};
 use crate::native::work::Parked;
 use crate::runtime::Backend;
+
+use registered::Registered;
 
 pub(crate) use probe::probe;
 
@@ -40,6 +46,7 @@ const TRANSFER_BYTES: usize = 0x7fff_f000;
 /// One ring.
 pub(crate) struct Ring {
     ring: IoUring,
+    registered: Registered,
     /// Entries that found the submission queue full, in order.
     backlog: VecDeque<squeue::Entry>,
     doorbell: Arc<Doorbell>,
@@ -54,8 +61,11 @@ impl Driver for Ring {
     const NONBLOCKING_SOCKETS: bool = false;
 
     fn new(setup: DriverSetup) -> io::Result<Self> {
+        let ring = probe::build(setup.completion_mode)?;
+        let registered = Registered::new(&ring.submitter(), setup.name);
         Ok(Self {
-            ring: probe::build(setup.completion_mode)?,
+            ring,
+            registered,
             backlog: VecDeque::new(),
             doorbell: setup.doorbell,
             rung: Parked::new(0),
@@ -63,17 +73,30 @@ impl Driver for Ring {
         })
     }
 
+    fn register_file(&mut self, fd: RawFd) -> Option<u32> {
+        self.registered.file(&self.ring.submitter(), fd)
+    }
+
+    fn released(&self) -> ReleasedSlots {
+        self.registered.released()
+    }
+
     unsafe fn submit(&mut self, key: Key, request: Request) {
-        let urgent = matches!(request, Request::Write { durable: true, .. });
+        let place = match request {
+            Request::Read { chunk, .. } | Request::Write { chunk, .. } => {
+                chunk.and_then(|chunk| self.registered.chunk(&self.ring.submitter(), chunk))
+            }
+            _ => None,
+        };
         // The caller vouches for the addresses until the completion is reported.
-        self.backlog.push_back(entry(request).user_data(key.0));
-        if urgent {
-            // Everybody who appends waits for this one: it does not wait for the other tasks of
-            // this turn, which may be preparing the next. If the kernel does not take it now, it
-            // stays queued, and the next poll takes it up again and reports what lasts.
-            self.fill();
-            drop(self.enter_if_needed());
-        }
+        self.backlog.push_back(entry(request, place).user_data(key.0));
+    }
+
+    fn flush(&mut self) {
+        self.fill();
+        // What the kernel does not take now stays queued, and the next poll takes it up again and
+        // reports what lasts.
+        drop(self.enter_if_needed());
     }
 
     fn cancel(&mut self, key: Key) {
@@ -82,6 +105,7 @@ impl Driver for Ring {
     }
 
     fn poll(&mut self, wait: Wait, completions: &mut Vec<Completion>) -> io::Result<()> {
+        self.registered.forget_closed(&self.ring.submitter())?;
         self.reap(completions);
         if matches!(wait, Wait::AtMost(_)) && completions.is_empty() {
             self.listen();
@@ -122,7 +146,7 @@ impl Driver for Ring {
             }
         }
         assert!(completions.is_empty(), "a request was in flight when its ring ended");
-        Ok(())
+        self.registered.forget_all(&self.ring.submitter())
     }
 }
 
@@ -184,23 +208,39 @@ impl Ring {
     }
 }
 
-/// A request in the ring's shape.
-fn entry(request: Request) -> squeue::Entry {
+/// A request in the ring's shape; `place` is its memory's in the ring's table, if it has one.
+fn entry(request: Request, place: Option<u16>) -> squeue::Entry {
     match request {
-        Request::Read { fd, start, length, offset } => {
-            opcode::Read::new(Fd(fd), start, transfer(length)).offset(offset).build()
+        Request::Read { file, start, length, offset, .. } => {
+            let (fd, length) = (named(file), transfer(length));
+            let read = match place {
+                Some(place) => {
+                    opcode::ReadFixed::new(fd, start, length, place).offset(offset).build()
+                }
+                None => opcode::Read::new(fd, start, length).offset(offset).build(),
+            };
+            on_file(read, file)
         }
-        Request::Write { fd, start, length, offset, durable } => {
+        Request::Write { file, start, length, offset, durable, .. } => {
             let flags = if durable { libc::RWF_DSYNC } else { 0 };
-            let write = opcode::Write::new(Fd(fd), start, transfer(length)).offset(offset);
-            write.rw_flags(flags).build()
+            let (fd, length) = (named(file), transfer(length));
+            let write = match place {
+                Some(place) => opcode::WriteFixed::new(fd, start, length, place)
+                    .offset(offset)
+                    .rw_flags(flags)
+                    .build(),
+                None => {
+                    opcode::Write::new(fd, start, length).offset(offset).rw_flags(flags).build()
+                }
+            };
+            on_file(write, file)
         }
-        Request::Sync { fd, data_only } => {
+        Request::Sync { file, data_only } => {
             let flags = if data_only { FsyncFlags::DATASYNC } else { FsyncFlags::empty() };
-            opcode::Fsync::new(Fd(fd)).flags(flags).build()
+            on_file(opcode::Fsync::new(named(file)).flags(flags).build(), file)
         }
-        Request::Allocate { fd, length, mode } => {
-            opcode::Fallocate::new(Fd(fd), length).mode(mode).build()
+        Request::Allocate { file, length, mode } => {
+            on_file(opcode::Fallocate::new(named(file), length).mode(mode).build(), file)
         }
         Request::Accept { fd, address, length } => {
             opcode::Accept::new(Fd(fd), address, length).flags(libc::SOCK_CLOEXEC).build()
@@ -221,6 +261,16 @@ fn entry(request: Request) -> squeue::Entry {
             opcode::SendMsg::new(Fd(fd), message).flags(flags).build()
         }
     }
+}
+
+/// A file as an entry names it: by its place in the ring's table, or by its descriptor.
+fn named(file: FileTarget) -> Fd {
+    Fd(file.slot.map_or(file.fd, u32::cast_signed))
+}
+
+/// Says which of the two it is.
+fn on_file(entry: squeue::Entry, file: FileTarget) -> squeue::Entry {
+    if file.slot.is_some() { entry.flags(squeue::Flags::FIXED_FILE) } else { entry }
 }
 
 /// A length as one system call takes it. What is cut off here is done by a later request.
