@@ -38,6 +38,74 @@ impl Drop for Scratch {
     }
 }
 
+/// What this process has that a runtime must give back.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Held {
+    /// What each open descriptor is.
+    descriptors: Vec<String>,
+    /// The names of its threads.
+    threads: Vec<String>,
+    buffers: usize,
+}
+
+impl Held {
+    /// What it has now. Nothing else may run in this process meanwhile.
+    pub fn now() -> Self {
+        let directory = std::fs::read_dir("/proc/self/fd").expect("a process has descriptors");
+        // The listing's own is among them, each time.
+        let targets = directory.flatten().map(|entry| std::fs::read_link(entry.path()));
+        let mut descriptors: Vec<_> =
+            targets.flatten().map(|target| kind_of(&target.to_string_lossy())).collect();
+        descriptors.sort();
+        let directory = std::fs::read_dir("/proc/self/task").expect("a process has threads");
+        let names = directory.flatten().map(|entry| entry.path().join("comm"));
+        let mut threads: Vec<_> =
+            names.flat_map(std::fs::read_to_string).map(|name| name.trim().to_owned()).collect();
+        threads.sort();
+        Self { descriptors, threads, buffers: woodchuck_io::buffers_in_use() }
+    }
+
+    /// Fails unless the process comes to have again what it had then. The kernel takes a moment
+    /// to end threads that have been joined, and its own that worked for a ring.
+    pub fn check_nothing_is_left(&self, context: &str) {
+        let now = await_what(|now| now == self);
+        assert_eq!(*self, now, "something leaked: {context}");
+    }
+
+    /// As [`check_nothing_is_left`](Self::check_nothing_is_left), but `count` more open files whose
+    /// paths have `name` in them are due.
+    pub fn check_only_files_are_left(&self, name: &str, count: usize, context: &str) {
+        let split = |held: &Self| {
+            let (files, descriptors) =
+                held.descriptors.iter().cloned().partition(|path| path.contains(name));
+            let files: Vec<String> = files;
+            let (threads, buffers) = (held.threads.clone(), held.buffers);
+            (files.len(), Self { descriptors, threads, buffers })
+        };
+        let (files, others) = split(self);
+        let now = await_what(|now| split(now) == (files + count, split(self).1));
+        assert_eq!((files + count, others), split(&now), "something else leaked: {context}");
+    }
+}
+
+/// What this process has as soon as `due` says so, or after ten seconds.
+fn await_what(due: impl Fn(&Held) -> bool) -> Held {
+    for _ in 0..2000 {
+        let now = Held::now();
+        if due(&now) {
+            return now;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    Held::now()
+}
+
+/// What a descriptor is, without what tells it from others of its kind.
+fn kind_of(target: &str) -> String {
+    let is_number = |character: char| character.is_ascii_digit() || "[]".contains(character);
+    if target.starts_with('/') { target.to_owned() } else { target.replace(is_number, "") }
+}
+
 /// Options for a small, unpinned runtime.
 pub fn options(backend: Backend, shards: usize) -> RuntimeOptions {
     RuntimeOptions { shards, backend, pin: false, ..RuntimeOptions::default() }
