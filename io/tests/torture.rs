@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use common::Scratch;
 use torture_parts::ledger::Ledger;
-use torture_parts::shard::Torture;
+use torture_parts::shard::{ANOTHER_PANICKED, Torture};
 use woodchuck_io::runtime::Backend;
 
 /// Steps of one shard in one round.
@@ -61,15 +61,15 @@ fn round(backend: Backend, shards: usize, seed: u64) -> Option<usize> {
     let program = Torture::new(scratch.path(), seed, STEPS, ledger.clone());
     let runtime = common::start(backend, shards, program)?;
     assert_eq!(runtime.backend(), backend);
-    let files: Vec<_> = runtime
-        .join()
-        .into_iter()
-        .map(|ended| ended.unwrap_or_else(|panic| panic!("seed {seed}, {backend}: {panic}")))
-        .collect();
+    let ended = runtime.join();
+    let panics = ended.iter().filter_map(|ended| ended.as_ref().err());
+    if let Some(panic) = panics.min_by_key(|panic| panic.message == ANOTHER_PANICKED) {
+        panic!("seed {seed}, {backend}: {panic}");
+    }
     before.check_nothing_is_left(&format!("seed {seed}, {shards} shards on {backend}"));
     ledger.check();
     // Nothing is in flight any more, so the files are at rest.
-    for model in files.into_iter().flatten() {
+    for model in ended.into_iter().flatten().flatten() {
         model.lock().expect("no check has failed").check_at_rest();
     }
     Some(ledger.whole_connections())

@@ -4,11 +4,12 @@ use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::future::Future;
 use std::path::{Path, PathBuf};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use futures_util::future::{Either, select};
 use woodchuck_io::{Buffer, Disk, Env, Listener, Mesh, Net, Parcel, Program, RandomStream, Task};
 
 use super::files::{BLOCK, Model, POISON, Target};
@@ -21,6 +22,9 @@ const KEPT: usize = 40;
 
 /// Steps after which a shard takes a new file.
 const STEPS_OF_A_FILE: u64 = 300;
+
+/// What a shard says that ended because another did.
+pub(crate) const ANOTHER_PANICKED: &str = "another shard panicked";
 
 /// The torture of one runtime.
 #[derive(Clone)]
@@ -46,7 +50,13 @@ impl Program for Torture {
         seed[..8].copy_from_slice(&self.seed.to_le_bytes());
         seed[8] = env.mesh().shard() as u8;
         let random = RandomStream::from_seed(seed);
-        Shard::new(env, self, random).await.run().await
+        let stopping = pin!(env.stopping());
+        let torture = pin!(async { Shard::new(env.clone(), self, random).await.run().await });
+        match select(torture, stopping).await {
+            Either::Left((models, _)) => models,
+            // Nobody else asks to stop. Not to wait for mail from a shard that is gone.
+            Either::Right(_) => panic!("{}", ANOTHER_PANICKED),
+        }
     }
 }
 
