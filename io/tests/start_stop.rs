@@ -337,11 +337,13 @@ fn hush() {
 #[test]
 fn a_thousand_cycles_leak_nothing() {
     hush();
+    let watch = common::Watch::start();
     for backend in [Backend::Uring, Backend::Posix] {
         for shards in 1..=2 {
             let mut maps = 0;
             for number in 0..CYCLES {
                 let life = LIVES[number % LIVES.len()];
+                watch.begin(format!("cycle {number}, {life:?}, {shards} shards on {backend}"));
                 let before = Held::now();
                 if cycle(backend, shards, life).is_none() {
                     break;

@@ -33,12 +33,14 @@ fn nothing_is_lost_and_nothing_leaks() {
     });
     let longest = number_from("WOODCHUCK_TORTURE_SECONDS").map(Duration::from_secs);
     let begun = Instant::now();
+    let watch = common::Watch::start();
     let mut rounds = 0;
     let mut whole_connections = 0;
     loop {
         for backend in [Backend::Uring, Backend::Posix] {
             for shards in 1..=3 {
                 eprintln!("WOODCHUCK_TORTURE_SEED={seed}: {shards} shards on {backend}");
+                watch.begin(format!("seed {seed}, {shards} shards on {backend}"));
                 let Some(whole) = round(backend, shards, seed) else { continue };
                 rounds += 1;
                 whole_connections += whole;

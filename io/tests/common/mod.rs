@@ -9,7 +9,9 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 use std::task::Poll;
+use std::time::Duration;
 
 use woodchuck_io::runtime::{Backend, Runtime, RuntimeOptions};
 use woodchuck_io::{Buffer, Program};
@@ -38,6 +40,39 @@ impl Drop for Scratch {
         std::fs::remove_dir_all(&self.0).ok();
     }
 }
+
+/// Ends the process if a test makes no progress at all: an operation whose end is never reported
+/// keeps its shard for ever, and nobody could say which test that was.
+pub struct Watch(Arc<Mutex<String>>);
+
+impl Watch {
+    /// Starts to watch. The thread that does lives as long as the process.
+    pub fn start() -> Self {
+        let doing = Arc::new(Mutex::new(String::new()));
+        let watched = Arc::clone(&doing);
+        std::thread::spawn(move || {
+            let mut before = String::new();
+            loop {
+                std::thread::sleep(Duration::from_secs(HANG_S));
+                let now = watched.lock().expect("no panic with the lock held").clone();
+                if now == before {
+                    writeln!(std::io::stderr(), "it does not come to its end: {now}").ok();
+                    std::process::abort();
+                }
+                before = now;
+            }
+        });
+        Self(doing)
+    }
+
+    /// Says what is being done, which is something else each time.
+    pub fn begin(&self, doing: String) {
+        *self.0.lock().expect("no panic with the lock held") = doing;
+    }
+}
+
+/// Far longer than what is watched takes on the slowest machine.
+const HANG_S: u64 = 120;
 
 /// What this process has that a runtime must give back.
 #[derive(Debug, PartialEq, Eq)]
@@ -96,7 +131,7 @@ fn await_what(due: impl Fn(&Held) -> bool) -> Held {
         if due(&now) {
             return now;
         }
-        std::thread::sleep(std::time::Duration::from_millis(5));
+        std::thread::sleep(Duration::from_millis(5));
     }
     Held::now()
 }
