@@ -225,6 +225,10 @@ pub trait Listener: Clone + 'static {
     type Stream: Stream;
 
     /// The next connection, with its peer's address. One call at a time.
+    ///
+    /// A call that is dropped may have got a connection, or be about to: the next call on this
+    /// shard gets that one first. A shard that will not call again drops its listener, and with it
+    /// what such a call got; the connections that nobody got are the other shards'.
     fn accept(&self) -> impl Future<Output = io::Result<(Self::Stream, SocketAddr)>> + 'static;
 
     /// The address listened on, its port filled in.

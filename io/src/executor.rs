@@ -158,19 +158,22 @@ impl Executor {
     }
 
     /// Drops every task. Their destructors run; none of them is polled again, and neither is
-    /// anything they spawn meanwhile.
+    /// anything they spawn meanwhile. A destructor that panics aborts the process.
+    ///
+    /// A task that another thread is waking right now is out of reach: that thread has claimed it
+    /// and has yet to put it on the queue. It stays among the [`unfinished`](Self::unfinished)
+    /// ones, and a later call drops it.
     pub fn erase(&self) {
         self.inner.erased.set(true);
         loop {
             // Waking a waiting task puts it on the ready queue, where it can be dropped.
-            let wakers = std::mem::take(&mut *self.inner.unfinished.borrow_mut());
-            let found = !wakers.is_empty();
-            for waker in wakers.into_values() {
+            let wakers: Vec<Waker> = self.inner.unfinished.borrow().values().cloned().collect();
+            for waker in wakers {
                 waker.wake();
             }
             self.inner.queue.collect_remote();
             let runnables = self.inner.queue.with_local(std::mem::take);
-            if !found && runnables.is_empty() {
+            if runnables.is_empty() {
                 return;
             }
             drop(runnables);
@@ -396,6 +399,30 @@ mod tests {
         executor.erase();
         assert_eq!(dropped.get(), 3, "each guard was dropped, nothing spawned by them ran");
         assert_eq!((executor.ready(), executor.unfinished()), (0, 0));
+    }
+
+    /// Bug: a task whose waker was being used on another thread when its executor was erased was
+    /// never dropped, and kept alive all that it held. Mechanism: that thread has marked the task
+    /// as scheduled and has not queued it yet, so waking it again does nothing and the queue does
+    /// not have it. Fix: it counts as unfinished until its future is gone.
+    #[test]
+    fn a_task_that_another_thread_is_waking_is_erased_once_it_arrives() {
+        let executor = executor();
+        let alive = Rc::new(());
+        let held = Rc::clone(&alive);
+        executor
+            .spawn(async move {
+                let _held = held;
+                std::future::pending::<()>().await;
+            })
+            .detach();
+        // What the other thread holds between the two.
+        let claimed = executor.inner.queue.with_local(VecDeque::pop_front).expect("it is ready");
+        executor.erase();
+        assert_eq!((executor.unfinished(), Rc::strong_count(&alive)), (1, 2));
+        executor.inner.queue.push(claimed);
+        executor.erase();
+        assert_eq!((executor.unfinished(), Rc::strong_count(&alive)), (0, 1));
     }
 
     #[test]

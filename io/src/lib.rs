@@ -28,7 +28,7 @@ pub mod runtime;
 mod time;
 mod uring;
 
-pub use buffer::Buffer;
+pub use buffer::{Buffer, buffers_in_use};
 pub use env::{
     DirectoryEntry, Disk, Durability, Env, File, Listener, Mesh, Net, OpenMode, Parcel, Program,
     Stream,

@@ -36,6 +36,7 @@ use std::sync::mpsc;
 use std::thread::JoinHandle;
 
 use crate::Program;
+use crate::executor::Executor;
 use crate::limits::SHARDS;
 use crate::native::calls;
 use crate::native::core::Core;
@@ -376,6 +377,7 @@ fn run_shard<D: Driver, P: Program>(launch: Launch<P>) -> Option<Result<P::Outpu
     drop(made.send(Ok(())));
     begin.recv().ok()?;
 
+    let _leaving = Leaving(Arc::clone(&process));
     // Released only when nothing is in flight any more; see below.
     let core = ManuallyDrop::new(Core::new(Arc::clone(&process), shard, driver, idle_policy));
     let env = NativeEnv::new(&core);
@@ -383,7 +385,7 @@ fn run_shard<D: Driver, P: Program>(launch: Launch<P>) -> Option<Result<P::Outpu
     if ran.is_err() {
         process.stop();
     }
-    let erased = catch_unwind(AssertUnwindSafe(|| core.executor.erase()));
+    let erased = catch_unwind(AssertUnwindSafe(|| erase_all(&core.executor)));
     match catch_unwind(AssertUnwindSafe(|| core.drain())) {
         Ok(Ok(())) => drop(ManuallyDrop::<Rc<Core<D>>>::into_inner(core)),
         Ok(Err(error)) => {
@@ -396,6 +398,28 @@ fn run_shard<D: Driver, P: Program>(launch: Launch<P>) -> Option<Result<P::Outpu
         process.stop();
     }
     Some(ended.map_err(|payload| ShardPanic { shard, message: describe(&*payload) }))
+}
+
+/// Drops every task of a shard.
+fn erase_all(executor: &Executor) {
+    executor.erase();
+    while executor.unfinished() > 0 {
+        // Another thread is waking a task; see `Executor::erase`.
+        calls::yield_cpu();
+        executor.erase();
+    }
+}
+
+/// Tells the process that a shard is over, and the other shards to stop if a panic got this far.
+struct Leaving(Arc<Process>);
+
+impl Drop for Leaving {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.stop();
+        }
+        self.0.leave();
+    }
 }
 
 /// What a panic said.

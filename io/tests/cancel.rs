@@ -12,7 +12,9 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use common::{Scratch, pattern_of, patterned, poll_once};
 use woodchuck_io::runtime::Backend;
-use woodchuck_io::{Buffer, Disk, Durability, Env, File, Listener, Net, OpenMode, Program, Stream};
+use woodchuck_io::{
+    Buffer, Disk, Durability, Env, File, Listener, Mesh, Net, OpenMode, Program, Stream,
+};
 
 /// Draws that differ from run to run do no harm here: the checks hold for every one.
 const ROUNDS: u64 = 4000;
@@ -192,6 +194,65 @@ check!(dropped_receives_lose_no_byte, 1, |env, directory| {
         assert_eq!(bytes, (number as u64).to_le_bytes());
     }
     drop(sent.await);
+});
+
+check!(a_shard_that_stops_accepting_leaves_no_connection_hanging, 2, |env, directory| {
+    // Both listen on one address. One goes on accepting; the other drops its call just as a
+    // connection arrives, and then its listener. Whoever connected is served, or told the end.
+    let mesh = env.mesh().clone();
+    let address = "127.0.0.1:0".parse().expect("an address");
+    let listener = env.net().listen(address).await.expect("listening");
+    let local = listener.local_address();
+    if mesh.shard() == 1 {
+        let serving = env.clone();
+        let serve = async move {
+            loop {
+                let (stream, _) = listener.accept().await.expect("accepted");
+                let answer = async move { stream.write(vec![Bytes::from_static(b"served")]).await };
+                serving.spawn("answer", answer).detach();
+            }
+        };
+        let _serve = env.spawn("serve", serve);
+        mesh.send(0, Box::new(())).await;
+        mesh.receive().await;
+        return;
+    }
+    mesh.receive().await;
+    let mut random = env.random("moments");
+    let (mut served, mut ended) = (0, 0);
+    let mut mine = Some(listener);
+    while served + ended < 500 {
+        let listener = match mine.take() {
+            Some(listener) => listener,
+            None => env.net().listen(local).await.expect("the other shard has it"),
+        };
+        assert_eq!(listener.local_address(), local);
+        let mut accept = Box::pin(listener.accept());
+        assert!(poll_once(&mut accept).await.is_none());
+        let connecting = env.clone();
+        let client = env.spawn("client", async move {
+            let stream = connecting.net().connect(local).await.expect("connected");
+            stream.read(BytesMut::with_capacity(8)).await
+        });
+        for _ in 0..random.below(8) {
+            env.yield_now().await;
+        }
+        drop(accept);
+        drop(listener);
+        match client.await {
+            (Ok(0), _) => ended += 1,
+            (Ok(_), answer) => {
+                assert_eq!(&answer[..], b"served");
+                served += 1;
+            }
+            (Err(error), _) => {
+                assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+                ended += 1;
+            }
+        }
+    }
+    assert!(served > 0, "the other shard serves");
+    mesh.send(1, Box::new(())).await;
 });
 
 check!(dropped_connects_close_what_they_opened, 1, |env, directory| {

@@ -35,12 +35,17 @@
 //! When the main task is done, or panicked, all tasks are dropped, every operation in flight is
 //! cancelled, and the loop goes on until the driver has reported the last of them. Only then is
 //! any memory released. If the driver itself fails, the memory is leaked.
+//!
+//! A future may outlive its shard: leaked, or kept where it is dropped when the thread ends. It
+//! holds the core, but no longer what the core had: the driver, its descriptors and threads, and
+//! all operations are gone by then. Polled again it starts nothing; dropped, it cancels nothing.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -50,7 +55,7 @@ use std::time::{Duration, Instant};
 
 use super::calls;
 use super::doorbell::Doorbell;
-use super::driver::{Completion, Driver, Key, Wait};
+use super::driver::{Completion, Driver, Key, ReleasedSlots, Wait};
 use super::mesh::MeshEnd;
 use super::process::Process;
 use super::slab::{Slab, Slot, State};
@@ -71,9 +76,12 @@ pub(crate) struct Core<D> {
     pub(crate) process: Arc<Process>,
     pub(crate) shard: usize,
     doorbell: Arc<Doorbell>,
-    driver: RefCell<D>,
+    /// None when the shard is over.
+    driver: RefCell<Option<D>>,
     operations: RefCell<Slab>,
-    /// Completions of the current turn; kept for its memory.
+    /// Completions that the driver has reported and nobody has acted on yet, the latest first. A
+    /// waker that panics leaves the others here: if one were lost, the end of the shard would wait
+    /// for it for ever.
     completions: RefCell<Vec<Completion>>,
     /// Writes and flushes in flight.
     disk_operations: Cell<usize>,
@@ -107,7 +115,7 @@ impl<D: Driver> Core<D> {
             process,
             shard,
             doorbell,
-            driver: RefCell::new(driver),
+            driver: RefCell::new(Some(driver)),
             operations: RefCell::default(),
             completions: RefCell::default(),
             disk_operations: Cell::new(0),
@@ -223,8 +231,12 @@ impl<D: Driver> Core<D> {
     /// A file that was opened; made known to the driver if it will be used often.
     pub(crate) fn open_file(&self, fd: OwnedFd, path: PathBuf, often: bool) -> OpenFile {
         let mut driver = self.driver.borrow_mut();
-        let slot = if often { driver.register_file(fd.as_raw_fd()) } else { None };
-        OpenFile { fd, path, slot, released: driver.released() }
+        let (slot, released) = match driver.as_mut() {
+            Some(driver) if often => (driver.register_file(fd.as_raw_fd()), driver.released()),
+            // A shard that is over has no driver.
+            _ => (None, ReleasedSlots::default()),
+        };
+        OpenFile { fd, path, slot, released }
     }
 
     /// Hands requests to the driver and its completions to the operations.
@@ -238,13 +250,36 @@ impl<D: Driver> Core<D> {
     }
 
     fn try_poll_driver(&self, wait: Wait) -> io::Result<()> {
-        let mut completions = std::mem::take(&mut *self.completions.borrow_mut());
-        let polled = self.driver.borrow_mut().poll(wait, &mut completions);
-        for completion in completions.drain(..) {
+        let polled = self.fetch_completions(wait);
+        self.act_on_completions();
+        polled
+    }
+
+    fn fetch_completions(&self, wait: Wait) -> io::Result<()> {
+        let mut completions = self.completions.borrow_mut();
+        let polled = self.with_driver(|driver| driver.poll(wait, &mut completions));
+        completions.reverse();
+        polled
+    }
+
+    /// Takes every operation whose completion was fetched one step on.
+    fn act_on_completions(&self) {
+        loop {
+            let next = self.completions.borrow_mut().pop();
+            let Some(completion) = next else { return };
             self.complete(completion);
         }
-        *self.completions.borrow_mut() = completions;
-        polled
+    }
+
+    /// # Panics
+    /// If the shard is over.
+    fn with_driver<T>(&self, call: impl FnOnce(&mut D) -> T) -> T {
+        call(self.driver.borrow_mut().as_mut().expect("a shard has a driver until it is over"))
+    }
+
+    /// Whether the driver is gone.
+    fn is_over(&self) -> bool {
+        self.driver.borrow().is_none()
     }
 
     /// Starts an operation for the task that `waker` wakes.
@@ -259,9 +294,9 @@ impl<D: Driver> Core<D> {
         //    there until `complete` has seen the completion.
         // 2. So is the descriptor.
         // 3. The slab never has two operations with one key.
-        unsafe { self.driver.borrow_mut().submit(key, request) };
+        self.with_driver(|driver| unsafe { driver.submit(key, request) });
         if urgent && self.writes_done.get() == 0 && self.executor.ready() > 0 {
-            self.driver.borrow_mut().flush();
+            self.with_driver(D::flush);
         }
         key
     }
@@ -277,7 +312,7 @@ impl<D: Driver> Core<D> {
                 let request = slot.work.request();
                 drop(operations);
                 // SAFETY: as in `start`; the former request with this key has completed.
-                unsafe { self.driver.borrow_mut().submit(key, request) };
+                self.with_driver(|driver| unsafe { driver.submit(key, request) });
             }
             (Progress::Done(result), State::Waiting(_)) => {
                 self.forget_disk(slot);
@@ -349,7 +384,7 @@ impl<D: Driver> Core<D> {
                 slot.work.orphan();
                 let state = std::mem::replace(&mut slot.state, State::Orphaned);
                 drop(operations);
-                self.driver.borrow_mut().cancel(key);
+                self.with_driver(|driver| driver.cancel(key));
                 drop(state);
             }
             State::Done(result) => {
@@ -367,32 +402,55 @@ impl<D: Driver> Core<D> {
         Stopping { core: Rc::clone(self), number: None }
     }
 
-    /// Cancels everything in flight and waits until the driver has let go of it. The tasks have
-    /// been erased before.
+    /// Cancels everything in flight, waits until the driver has let go of it, and lets go of the
+    /// driver and of everything that futures which were leaked wait for. The tasks have been
+    /// erased before.
+    ///
+    /// Wakers and buffers that panic when they are used or dropped change nothing about that; what
+    /// they say is lost.
     pub(crate) fn drain(&self) -> io::Result<()> {
-        let keys = self.operations.borrow().keys();
-        for key in keys {
-            let waiting = matches!(self.operations.borrow_mut().get(key).state, State::Waiting(_));
-            // An operation whose future was leaked rather than dropped; the others are orphans.
-            if waiting {
-                self.orphan(key);
+        loop {
+            // Each call that panics has taken one off the list.
+            while regardless(|| self.act_on_completions()).is_none() {}
+            self.orphan_the_rest();
+            // Orphans leave with their completions, so whoever is left is in flight.
+            if self.operations.borrow().keys().is_empty() {
+                break;
             }
-        }
-        while self.in_flight() > 0 {
             self.doorbell.begin_sleep();
-            self.try_poll_driver(Wait::AtMost(None))?;
+            self.fetch_completions(Wait::AtMost(None))?;
             self.doorbell.end_sleep();
         }
-        self.driver.borrow_mut().finish()
+        self.with_driver(D::finish)?;
+        // Nobody is in the driver, and what it drops is its own.
+        let driver = self.driver.borrow_mut().take();
+        drop(driver);
+        self.doorbell.close();
+        regardless(|| self.timers.clear());
+        regardless(|| self.mesh.clear());
+        let stop_waiters = std::mem::take(&mut *self.stop_waiters.borrow_mut());
+        regardless(|| drop(stop_waiters));
+        Ok(())
     }
 
-    /// Operations that the driver still has.
-    fn in_flight(&self) -> usize {
-        let mut operations = self.operations.borrow_mut();
-        let keys = operations.keys();
-        let done = |key: &&Key| matches!(operations.get(**key).state, State::Done(_));
-        keys.len() - keys.iter().filter(done).count()
+    /// Orphans every operation whose future was leaked rather than dropped. One that is done is
+    /// ended, too: it may have a connection in its result.
+    fn orphan_the_rest(&self) {
+        let keys = self.operations.borrow().keys();
+        for key in keys {
+            regardless(|| {
+                let orphan = matches!(self.operations.borrow_mut().get(key).state, State::Orphaned);
+                if !orphan {
+                    self.orphan(key);
+                }
+            });
+        }
     }
+}
+
+/// Makes a call whose panic, if it panics, is nobody's business any more. None if it did.
+fn regardless<T>(call: impl FnOnce() -> T) -> Option<T> {
+    catch_unwind(AssertUnwindSafe(call)).ok()
 }
 
 /// An operation from its start to its end; gives its result and what it owned.
@@ -422,8 +480,14 @@ impl<D: Driver> Future for Operate<D> {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         match std::mem::replace(&mut self.stage, Stage::Over) {
+            Stage::New(work) if self.core.is_over() => Poll::Ready((-libc::ECANCELED, work)),
             Stage::New(work) => {
                 let key = self.core.start(work, context.waker().clone());
+                self.stage = Stage::InFlight(key);
+                Poll::Pending
+            }
+            Stage::InFlight(key) if self.core.is_over() => {
+                // What it owned went with the shard, and with it the answer.
                 self.stage = Stage::InFlight(key);
                 Poll::Pending
             }
@@ -441,7 +505,9 @@ impl<D: Driver> Future for Operate<D> {
 
 impl<D: Driver> Drop for Operate<D> {
     fn drop(&mut self) {
-        if let Stage::InFlight(key) = self.stage {
+        if let Stage::InFlight(key) = self.stage
+            && !self.core.is_over()
+        {
             self.core.orphan(key);
         }
     }

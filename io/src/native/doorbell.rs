@@ -9,6 +9,7 @@
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering, fence};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::calls::check;
 
@@ -21,8 +22,9 @@ pub(crate) struct Doorbell {
     mail: AtomicBool,
     /// A mailbox that the shard found full has room.
     room: AtomicBool,
-    /// Readable once somebody has rung.
-    eventfd: OwnedFd,
+    /// Readable once somebody has rung. None when the shard is over; the lock keeps a late ringer
+    /// from writing into whatever has the descriptor's number by then.
+    eventfd: Mutex<Option<OwnedFd>>,
 }
 
 impl Doorbell {
@@ -35,7 +37,7 @@ impl Doorbell {
             sleeping: AtomicBool::new(false),
             mail: AtomicBool::new(false),
             room: AtomicBool::new(false),
-            eventfd,
+            eventfd: Mutex::new(Some(eventfd)),
         })
     }
 
@@ -43,12 +45,26 @@ impl Doorbell {
     pub(crate) fn ring(&self) {
         fence(Ordering::SeqCst);
         if self.sleeping.load(Ordering::Relaxed) && self.sleeping.swap(false, Ordering::AcqRel) {
+            let eventfd = self.lock();
+            let Some(eventfd) = &*eventfd else { return };
             let one = 1_u64;
             // The result is not looked at: a write to an eventfd fails only when its counter is
             // about to overflow, and then it is readable already.
-            // SAFETY: `one` is eight readable bytes, and the descriptor is ours.
-            unsafe { libc::write(self.eventfd.as_raw_fd(), (&raw const one).cast(), 8) };
+            // SAFETY:
+            // 1. `one` is eight readable bytes.
+            // 2. The descriptor is ours, and stays open while the lock is held.
+            unsafe { libc::write(eventfd.as_raw_fd(), (&raw const one).cast(), 8) };
         }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<OwnedFd>> {
+        // Nothing in here panics with the lock held.
+        self.eventfd.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The shard is over and its driver gone: rings are for nobody from now on.
+    pub(crate) fn close(&self) {
+        drop(self.lock().take());
     }
 
     /// Says that a parcel was delivered.
@@ -89,8 +105,12 @@ impl Doorbell {
         self.sleeping.store(false, Ordering::Relaxed);
     }
 
-    /// The descriptor that becomes readable when somebody rings.
+    /// The descriptor that becomes readable when somebody rings. It is open for as long as the
+    /// shard has a driver.
+    ///
+    /// # Panics
+    /// If the shard is over.
     pub(crate) fn fd(&self) -> RawFd {
-        self.eventfd.as_raw_fd()
+        self.lock().as_ref().expect("a shard with a driver has its doorbell").as_raw_fd()
     }
 }

@@ -51,6 +51,15 @@ impl Mailboxes {
         Self { shards, boxes }
     }
 
+    /// Drops all parcels. For when no shard sends or receives any more.
+    pub(crate) fn clear(&self) {
+        for mailbox in &self.boxes {
+            while let Some(parcel) = mailbox.parcels.pop() {
+                drop(parcel);
+            }
+        }
+    }
+
     fn between(&self, from: usize, to: usize) -> &Mailbox {
         &self.boxes[from * self.shards + to]
     }
@@ -98,6 +107,16 @@ impl MeshEnd {
                 next_ticket: Cell::new(0),
             }),
         }
+    }
+
+    /// Forgets who waits for a parcel, and the parcels that wait for room.
+    pub(crate) fn clear(&self) {
+        let receiver = self.end.receiver.borrow_mut().take();
+        let mut waiting = self.end.waiting.borrow_mut();
+        let parcels: Vec<VecDeque<Waiting>> = waiting.iter_mut().map(std::mem::take).collect();
+        drop(waiting);
+        self.end.waiting_count.set(0);
+        drop((receiver, parcels));
     }
 
     /// Acts on what the doorbell announced: wakes the receiver, and moves waiting parcels on.
@@ -224,7 +243,10 @@ impl Future for Send {
                 this.ticket = None;
                 return Poll::Ready(());
             };
-            list[index].sender.clone_from(context.waker());
+            let replaced = std::mem::replace(&mut list[index].sender, context.waker().clone());
+            // The borrow ends first: a waker may be the last hold on a task, and with it a send.
+            drop(waiting);
+            drop(replaced);
             return Poll::Pending;
         }
         let Some(mut parcel) = this.parcel.take() else { return Poll::Ready(()) };

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use super::doorbell::Doorbell;
@@ -20,6 +20,8 @@ pub(crate) struct Process {
     /// Whether a filesystem that takes no direct I/O has been reported.
     pub(crate) buffered_reported: AtomicBool,
     stopping: AtomicBool,
+    /// Shards that are not over.
+    shards_left: AtomicUsize,
 }
 
 impl Process {
@@ -33,6 +35,7 @@ impl Process {
             listeners: Listeners::default(),
             buffered_reported: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
+            shards_left: AtomicUsize::new(shards),
         })
     }
 
@@ -41,6 +44,14 @@ impl Process {
         self.stopping.store(true, Ordering::Release);
         for doorbell in &self.doorbells {
             doorbell.ring();
+        }
+    }
+
+    /// A shard is over. With the last one go the parcels that nobody received: a stopper or a
+    /// leaked future may keep the rest of this for as long as it likes.
+    pub(crate) fn leave(&self) {
+        if self.shards_left.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.mailboxes.clear();
         }
     }
 

@@ -34,6 +34,12 @@ impl Timers {
         self.sleepers.borrow().first_key_value().map(|(&(deadline, _), _)| deadline)
     }
 
+    /// Forgets everybody who sleeps.
+    pub(crate) fn clear(&self) {
+        let sleepers = std::mem::take(&mut *self.sleepers.borrow_mut());
+        drop(sleepers);
+    }
+
     /// Wakes the tasks whose time has come, earliest first.
     pub(crate) fn fire(&self) {
         if self.sleepers.borrow().is_empty() {

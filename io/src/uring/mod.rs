@@ -140,10 +140,14 @@ impl Driver for Ring {
         let mut completions = Vec::new();
         while self.listening {
             self.fill();
-            match self.enter_and_wait(None) {
-                Err(error) if error.raw_os_error() != Some(libc::EINTR) => return Err(error),
-                _ => self.reap(&mut completions),
+            if let Err(error) = self.enter_and_wait(None) {
+                match error.raw_os_error() {
+                    // As in `poll`: what was not taken stays queued.
+                    Some(libc::EINTR | libc::EAGAIN | libc::EBUSY) => {}
+                    _ => return Err(error),
+                }
             }
+            self.reap(&mut completions);
         }
         assert!(completions.is_empty(), "a request was in flight when its ring ended");
         self.registered.forget_all(&self.ring.submitter())

@@ -11,6 +11,7 @@ from . import (
     matrix,
     offsets,
     producers,
+    refused_rings,
     restart,
     start_errors,
     topics,
@@ -31,5 +32,6 @@ def all_tests() -> list[Test]:
         volume,
         bad_input,
         start_errors,
+        refused_rings,
     )
     return [test for module in modules for test in module.TESTS.listed]

@@ -36,10 +36,12 @@ class StartOptions:
     io: str | None = None
     shards: int | None = None
     port: int = 0
+    # A command that runs the broker's, which is appended to it.
+    wrapper: tuple[str, ...] = ()
 
     def command(self) -> list[str]:
         """The command line."""
-        command = [str(self.binary), "serve", "--data", str(self.data)]
+        command = [*self.wrapper, str(self.binary), "serve", "--data", str(self.data)]
         command += ["--kafka", f"127.0.0.1:{self.port}"]
         if self.io is not None:
             command += ["--io", self.io]
