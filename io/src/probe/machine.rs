@@ -10,7 +10,7 @@ use crate::native::calls::{self, check, during};
 const LOCK_CAPABILITY: u32 = 14;
 
 /// What the machine gives this process.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Machine {
     /// The kernel's release; empty if it does not say.
     pub kernel: String,
@@ -22,6 +22,9 @@ pub struct Machine {
     /// As many CPUs' time as this process may use at most: fewer than it may run on if its control
     /// group has a quota. At least one.
     pub cpus_affordable: usize,
+    /// How many tasks ran, or waited for a CPU or a disk, on the average of the last minute. Zero if
+    /// the kernel does not say.
+    pub load_average: f64,
     /// How much memory it may lock.
     pub memory_lock: MemoryLock,
 }
@@ -49,6 +52,7 @@ pub fn machine() -> io::Result<Machine> {
         cpus_online: usize::try_from(online).unwrap_or(0).max(cpus_allowed),
         cpus_allowed,
         cpus_affordable: std::thread::available_parallelism().map_or(cpus_allowed, usize::from),
+        load_average: load_average(&fs::read_to_string("/proc/loadavg").unwrap_or_default()),
         memory_lock: memory_lock()?,
     })
 }
@@ -65,6 +69,11 @@ fn memory_lock() -> io::Result<MemoryLock> {
         limit_bytes: (soft != libc::RLIM_INFINITY).then_some(soft),
         exempt: may_lock_all(&status),
     })
+}
+
+/// The first number in `/proc/loadavg`.
+fn load_average(text: &str) -> f64 {
+    text.split(' ').next().and_then(|number| number.parse().ok()).unwrap_or(0.0)
 }
 
 /// Whether a process with this `/proc/self/status` may lock whatever it likes.
@@ -86,6 +95,12 @@ mod tests {
         for nothing in ["", "CapEff:", "CapEff:\tzz"] {
             assert!(!may_lock_all(nothing), "{nothing:?}");
         }
+    }
+
+    #[test]
+    fn the_load_is_read() {
+        assert_eq!(load_average("1.72 3.22 3.27 1/177 19758\n"), 1.72);
+        assert_eq!(load_average(""), 0.0);
     }
 
     #[test]

@@ -16,5 +16,5 @@ mod volume;
 
 pub use direct::{AlignmentSource, DirectIo, direct_io};
 pub use machine::{Machine, MemoryLock, machine};
-pub use rings::{Ability, Rings, ring_flags, rings};
+pub use rings::{Ability, Rings, ring_flags, ring_locked_bytes, rings};
 pub use volume::{BlockDevice, Volume, volume};

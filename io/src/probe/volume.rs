@@ -177,9 +177,9 @@ fn nearest<'a>(mounts: &'a [Mount], path: &Path) -> Option<&'a Mount> {
 /// What the kernel says of the device that is mounted.
 fn block_device(mount: &Mount) -> Option<BlockDevice> {
     let source = fs::metadata(&mount.device).ok();
-    let source = source.filter(|status| status.file_type().is_block_device()).map(|status| {
-        format!("{}:{}", libc::major(status.rdev()), libc::minor(status.rdev()))
-    });
+    let source = source
+        .filter(|status| status.file_type().is_block_device())
+        .map(|status| format!("{}:{}", libc::major(status.rdev()), libc::minor(status.rdev())));
     let device = PathBuf::from("/sys/dev/block").join(source.as_ref().unwrap_or(&mount.numbers));
     // A partition's queue is its disk's.
     let queue = [device.join("queue"), device.join("../queue")];

@@ -26,7 +26,7 @@ use crate::native::driver::{Completion, Driver, DriverSetup, Key, Request, Wait}
 use crate::native::work::Parked;
 use crate::runtime::Backend;
 
-pub(crate) use probe::{flags, look, probe};
+pub(crate) use probe::{flags, locked_bytes, look, probe};
 
 /// Names the ring's own read of the doorbell. The slab's keys end below.
 const DOORBELL: u64 = u64::MAX;

@@ -4,9 +4,25 @@ use std::io;
 
 use io_uring::{Builder, IoUring, Probe, opcode};
 
-use crate::limits::{RING_COMPLETIONS, RING_SUBMISSIONS};
+use crate::limits::{BLOCK_BYTES, RING_COMPLETIONS, RING_SUBMISSIONS};
 use crate::probe::{Ability, Rings};
 use crate::runtime::CompletionMode;
+
+/// Bytes in front of the queues of a ring, in the kernel's memory.
+const RING_HEADER_BYTES: usize = 320;
+
+/// Bytes of an entry of the submission queue, of its index, and of the completion queue.
+const SUBMISSION_BYTES: usize = 64;
+const INDEX_BYTES: usize = 4;
+const COMPLETION_BYTES: usize = 16;
+
+/// Bytes that kernels count as locked memory for each ring, if they count rings at all.
+pub(crate) const fn locked_bytes() -> usize {
+    let (submissions, completions) = (RING_SUBMISSIONS as usize, RING_COMPLETIONS as usize);
+    let queues = RING_HEADER_BYTES + submissions * INDEX_BYTES + completions * COMPLETION_BYTES;
+    queues.next_multiple_of(BLOCK_BYTES)
+        + (submissions * SUBMISSION_BYTES).next_multiple_of(BLOCK_BYTES)
+}
 
 /// Asks for one flag of a ring that is to be set up.
 type SetFlag = fn(&mut Builder) -> &mut Builder;
@@ -80,7 +96,6 @@ pub(crate) fn look(mode: CompletionMode) -> io::Result<Rings> {
     ]
     .map(operation);
     let other = [
-        ("DEFER_TASKRUN", build(CompletionMode::Deferred).is_ok()),
         ("NATIVE_WORKERS", features.is_feature_native_workers()),
         ("RSRC_TAGS", features.is_feature_resource_tagging()),
         ("LINKED_FILE", features.is_feature_linked_file()),
