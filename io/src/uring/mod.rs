@@ -9,7 +9,7 @@
 //! through the doorbell, on which a read is always in flight by then.
 //!
 //! Nothing is registered with the ring (no buffers, no files), so that an ordinary user's limit on
-//! locked memory does not matter.
+//! locked memory matters little: some kernels count the queues themselves, 100 KiB a ring.
 
 mod probe;
 
