@@ -42,10 +42,10 @@ use scratch::SCRATCH_NAME;
 pub(crate) const ABOUT: &str = "\
 Measure a volume, and say what Woodchuck can expect of it and how it will use it.
 
-Measures reads, writes and flushes in a scratch file, woodchuck-probe.scratch, which is removed at \
-the end; nothing else in DIR is touched. That takes about fifteen seconds, in which the disk is \
-kept as busy as it can be: a broker on the same volume becomes slower. The file takes no more than \
-a quarter of the free space.";
+Reads, writes and flushes are measured in a scratch file, woodchuck-probe.scratch, which is removed
+at the end; nothing else in DIR is touched. That takes about ten seconds, in which the disk is kept
+as busy as it can be: a broker on the same volume becomes slower. The file takes no more than a
+quarter of the free space. Ctrl-C ends it early, and removes the file too.";
 
 /// What to type.
 pub(crate) fn examples() -> String {
@@ -84,6 +84,7 @@ pub(crate) struct Arguments {
 
 /// Looks at a volume, and says what Woodchuck can expect of it.
 pub(crate) fn run(arguments: &Arguments) -> Result<Exit, Trouble> {
+    // As it stands in errors; the report has it from the root on.
     let directory = &arguments.directory;
     let backend = match arguments.io {
         Some(backend) => backend,
@@ -110,7 +111,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Exit, Trouble> {
         }
     };
     let report = Report {
-        directory: directory.clone(),
+        directory: std::path::absolute(directory).unwrap_or_else(|_| directory.clone()),
         volume,
         direct_io,
         rings,
