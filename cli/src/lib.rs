@@ -4,15 +4,21 @@
 //! folder. What the exit codes mean stands in [`exit`].
 //!
 //! **How data flows.** Arguments become options. For `serve`, they start a
-//! [`woodchuck_io::Program`], and its outcome becomes an exit code; for `sim`, they play scenarios.
+//! [`woodchuck_io::Program`], and its outcome becomes an exit code; `probe` does the same with a
+//! program that measures; for `sim`, they play scenarios.
 //! What was asked for goes to stdout, all other talk to stderr. A failure is one line on stderr that
 //! says why and what to do.
 //!
 //! **What must never be here.** Anything a library user would miss.
 
 pub mod exit;
+pub mod limits;
+mod probe;
+mod progress;
 mod serve;
+mod signals;
 mod simulate;
+mod text;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -33,6 +39,9 @@ struct Arguments {
 enum Command {
     /// Serve Kafka clients from a data directory.
     Serve(serve::Arguments),
+    /// Measure a volume, and say what Woodchuck can expect of it and how it will use it.
+    #[command(long_about = probe::ABOUT, after_help = probe::examples())]
+    Probe(probe::Arguments),
     /// Play the product in simulated worlds, with faults, and check what its clients see.
     #[command(subcommand, after_help = exit::table())]
     Sim(simulate::Command),
@@ -59,6 +68,7 @@ pub fn run(words: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> Exit
         Command::Serve(arguments) => {
             serve::run(arguments).map(|()| Exit::Done).map_err(Trouble::from)
         }
+        Command::Probe(arguments) => probe::run(&arguments),
         Command::Sim(command) => simulate::run(command),
     };
     outcome.unwrap_or_else(|Trouble { exit, message }| {

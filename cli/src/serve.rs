@@ -4,7 +4,6 @@ use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use signal_hook::consts::{SIGINT, SIGTERM};
 use tracing_subscriber::EnvFilter;
 use woodchuck::limits::SHARDS;
 use woodchuck::{EngineOptions, Identity, probe};
@@ -12,6 +11,8 @@ use woodchuck_io::runtime::{Backend, Runtime, RuntimeOptions};
 use woodchuck_io::{Env, Program};
 use woodchuck_server::Serve;
 use woodchuck_server::kafka::KafkaOptions;
+
+use crate::signals::Caught;
 
 /// The variable that sets how much is logged.
 const LOG_VARIABLE: &str = "WOODCHUCK_LOG";
@@ -81,7 +82,10 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), String> {
         Runtime::start(runtime, serve).map_err(|error| format!("cannot start: {error}"))?;
     tracing::info!("{shards} shards run on {}", running.backend());
     let stopper = running.stopper();
-    stop_on_signals(move || stopper.stop())?;
+    let _watching = Caught::new()?.watch(move || {
+        tracing::info!("stopping; once more to stop at once");
+        stopper.stop();
+    })?;
     let mut failures: Vec<String> = Vec::new();
     for outcome in running.join() {
         match outcome {
@@ -123,28 +127,6 @@ fn look_up_identity(runtime: &RuntimeOptions, data: PathBuf) -> Result<Option<Id
         Some(Err(panic)) => Err(format!("this is a bug: {panic}")),
         None => Ok(None),
     }
-}
-
-/// Calls `stop` at the first SIGTERM or SIGINT; the second ends the process at once, which the
-/// log survives like any crash.
-fn stop_on_signals(stop: impl FnOnce() + Send + 'static) -> Result<(), String> {
-    let failed = |error: std::io::Error| format!("cannot watch for signals: {error}");
-    let mut signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT]).map_err(failed)?;
-    #[expect(clippy::disallowed_types, reason = "signals are the process's, not a shard's")]
-    let watcher = std::thread::Builder::new().name("signals".to_owned());
-    let watch = move || {
-        let mut stop = Some(stop);
-        for _ in signals.forever() {
-            match stop.take() {
-                Some(stop) => {
-                    tracing::info!("stopping; once more to stop at once");
-                    stop();
-                }
-                None => std::process::exit(130),
-            }
-        }
-    };
-    watcher.spawn(watch).map(drop).map_err(failed)
 }
 
 fn start_logging() {

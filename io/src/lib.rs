@@ -23,6 +23,7 @@ pub mod executor;
 pub mod limits;
 mod native;
 mod posix;
+pub mod probe;
 mod random;
 pub mod runtime;
 mod time;

@@ -13,8 +13,9 @@ use woodchuck_sim::scenario::{Campaign, Run, Tally, Verdict, Violation};
 use super::arguments::{DEFAULT_SCENARIO, WorldArguments, parse_seeds, scenario_named};
 use super::quiet::Quiet;
 use super::save::SaveArguments;
-use super::{json, progress, tell};
+use super::{json, tell};
 use crate::exit::{Exit, Trouble};
+use crate::progress;
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {

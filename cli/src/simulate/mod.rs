@@ -1,8 +1,8 @@
 //! `woodchuck sim`.
 //!
 //! **What lives here.** A file for each verb: `campaign` (run), `replay`, `shrink`, `diverge`,
-//! `faults` and `report`. What they share: `arguments` reads command lines, `tell` writes for people and `json` for programs, `save`
-//! keeps recordings of failures, `progress` draws a bar, `quiet` keeps panics off the screen.
+//! `faults` and `report`. What they share: `arguments` reads command lines, `tell` writes for people
+//! and `json` for programs, `save` keeps recordings of failures, `quiet` keeps panics off the screen.
 //!
 //! **What must never be here.** Anything a test of a scenario needs: that is in `woodchuck-sim`.
 
@@ -12,7 +12,6 @@ mod diverge;
 mod faults;
 mod files;
 mod json;
-mod progress;
 mod quiet;
 mod replay;
 mod report;

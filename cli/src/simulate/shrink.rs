@@ -7,8 +7,10 @@ use super::arguments::{Chosen, WorldNamed};
 use super::campaign::judge_run;
 use super::quiet::Quiet;
 use super::save::SaveArguments;
-use super::{progress, tell};
+use super::tell;
 use crate::exit::{Exit, Trouble};
+use crate::progress;
+use crate::text::number;
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
@@ -33,7 +35,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Exit, Trouble> {
     let shrunk = scenario.shrink(&options, &wanted, |progress| {
         bar.set_position(progress.runs as u64);
         let (from, to) = (progress.from as u64, progress.to as u64);
-        bar.set_message(format!("{} of {} choices", tell::number(to), tell::number(from)));
+        bar.set_message(format!("{} of {} choices", number(to), number(from)));
     });
     bar.finish_and_clear();
     let Shrunk { tape, runs, from, to, complete, .. } = shrunk.map_err(trouble)?;
@@ -43,7 +45,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Exit, Trouble> {
     let saved = arguments.save.save(&run, &options)?;
     print!("{}", tell::shrunk(&run, saved.as_deref()));
     let end = if complete { "nothing more goes" } else { "the budget is spent" };
-    let (from, to) = (tell::number(from as u64), tell::number(to as u64));
+    let (from, to) = (number(from as u64), number(to as u64));
     println!("shrunk from {from} choices to {to} in {runs} runs; {end}");
     Ok(judge_run(&run))
 }

@@ -11,6 +11,7 @@ use woodchuck_sim::{FaultGroup, FaultKind, Faults};
 use super::arguments::{DEFAULT_SCENARIO, flags};
 use super::campaign::{Idle, Played, judge_run};
 use crate::exit::Exit;
+use crate::text::number;
 
 /// Groups of faults, in the order in which they are told.
 const GROUPS: [FaultGroup; 3] = [FaultGroup::Disk, FaultGroup::Network, FaultGroup::Machine];
@@ -21,19 +22,6 @@ pub(super) const fn group_name(group: FaultGroup) -> &'static str {
         FaultGroup::Network => "network",
         FaultGroup::Machine => "machine",
     }
-}
-
-/// A number with its digits in threes.
-pub(super) fn number(number: u64) -> String {
-    let digits = number.to_string();
-    let mut told = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            told.push(' ');
-        }
-        told.push(digit);
-    }
-    told
 }
 
 /// A time in the two largest units that it has.
@@ -284,12 +272,6 @@ mod tests {
         assert_eq!(replay("broker 42 --unrestricted"), "woodchuck sim replay 42 --unrestricted");
         assert_eq!(replay("other 42"), "woodchuck sim replay other 42");
         assert_eq!(replay("a/broker-42.tape"), "woodchuck sim replay a/broker-42.tape");
-    }
-
-    #[test]
-    fn digits_come_in_threes() {
-        let told = [0, 12, 123, 1234, 123_456, 1_234_567].map(number);
-        assert_eq!(told, ["0", "12", "123", "1 234", "123 456", "1 234 567"]);
     }
 
     #[test]

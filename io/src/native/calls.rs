@@ -23,12 +23,13 @@ pub(crate) fn during(action: impl std::fmt::Display) -> impl FnOnce(io::Error) -
     move |error| io::Error::new(error.kind(), format!("{action}: {error}"))
 }
 
-fn c_path(path: &Path) -> io::Result<CString> {
+pub(crate) fn c_path(path: &Path) -> io::Result<CString> {
     CString::new(path.as_os_str().as_bytes())
         .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "the path holds a zero byte"))
 }
 
-fn open_with(path: &Path, flags: i32) -> io::Result<OwnedFd> {
+/// Opens a file with these flags; nobody who is started by this process inherits it.
+pub(crate) fn open_with(path: &Path, flags: i32) -> io::Result<OwnedFd> {
     let path = c_path(path)?;
     loop {
         // SAFETY: `path` is a C string that lives until the call returns.

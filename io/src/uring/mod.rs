@@ -9,7 +9,8 @@
 //! through the doorbell, on which a read is always in flight by then.
 //!
 //! Files and buffer memory are registered with the ring as far as it and the limit on locked memory
-//! allow ([`registered`]).
+//! allow ([`registered`]). Some kernels count the queues themselves as locked memory, too: 100 KiB a
+//! ring.
 
 mod probe;
 mod registered;
@@ -32,7 +33,7 @@ use crate::runtime::Backend;
 
 use registered::Registered;
 
-pub(crate) use probe::probe;
+pub(crate) use probe::{flags, locked_bytes, look, probe};
 
 /// Names the ring's own read of the doorbell. The slab's keys end below.
 const DOORBELL: u64 = u64::MAX;

@@ -199,7 +199,7 @@ fn a_disk_that_fails_during_recovery_loses_nothing_in_silence() {
     let acknowledged = image.commits(1, image.next_lsn);
     let (mut refused, mut complete) = (0, 0);
     for segment in 1..=3 {
-        let places = (0..blocks).map(|block| block..block + 1).chain([0..blocks]);
+        let places = (0..blocks).map(|block| block..block + 1).chain(std::iter::once(0..blocks));
         for place in places {
             for reads in 0..24 {
                 let (folder, disk) = image.folder();
