@@ -85,6 +85,12 @@ pub const FIRST_EPHEMERAL_PORT: u16 = 32_768;
 /// Bytes of a disk, unless a test says otherwise.
 pub const DISK_BYTES: u64 = 1 << 40;
 
+/// Bytes in one name of a path, as on the filesystems in use.
+pub const NAME_BYTES: usize = 255;
+
+/// Bytes in a path, with the zero that ends it below the seam.
+pub const PATH_BYTES: usize = 4096;
+
 /// Operations in flight on one disk, from which on it is said to take any number.
 pub const ENDLESS_QUEUE: usize = 65_535;
 

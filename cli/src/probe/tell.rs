@@ -151,7 +151,7 @@ fn memory_lock(report: &Report) -> String {
         Some(limit) => bytes(limit),
     };
     let ring = bytes(report.settings.ring_locked_bytes);
-    format!("{limit}. Woodchuck locks none, but newer kernels count {ring} for each ring")
+    format!("{limit}. Buffers are locked as far as it goes; newer kernels count {ring} for each ring")
 }
 
 fn how(report: &Report) -> String {
@@ -318,7 +318,7 @@ mod tests {
             "memory aligned to 4 bytes, offsets and lengths to 512 bytes (the kernel says)",
             "has all that is needed: READ WRITE. Also there: SEND_ZC. Not there:",
             "Linux 6.18, 8 CPUs, load average 0.1; this process may use 4 of the CPUs",
-            "8 MiB. Woodchuck locks none, but newer kernels count 100 KiB for each ring",
+            "8 MiB. Buffers are locked as far as it goes; newer kernels count 100 KiB for each ring",
             "with uring, in a file of 256 MiB, 0.25 s each\n",
             "  over written blocks                     12 195     82 us    164 us\n",
             "  fdatasync after a write                 23 810     42 us     84 us\n",

@@ -52,16 +52,21 @@ pub(crate) fn open_file(path: &Path, mode: OpenMode) -> io::Result<(OwnedFd, boo
         OpenMode::Read | OpenMode::Write => (0, 0),
         OpenMode::CreateNew => (libc::O_CREAT, libc::O_EXCL),
     };
-    match open_with(path, access | create | exclusive | libc::O_DIRECT) {
-        Ok(fd) => Ok((fd, true)),
+    let (fd, direct) = match open_with(path, access | create | exclusive | libc::O_DIRECT) {
+        Ok(fd) => (fd, true),
         // The filesystem has no direct I/O. The kernel finds that out after it has created the
         // file, so the second try must take a file that is there: had it been there before, the
         // first would have said `AlreadyExists`.
         Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
-            open_with(path, access | create).map(|fd| (fd, false))
+            (open_with(path, access | create)?, false)
         }
-        Err(error) => Err(error),
+        Err(error) => return Err(error),
+    };
+    // For writing the kernel refuses it by itself.
+    if mode == OpenMode::Read && status(fd.as_raw_fd())?.st_mode & libc::S_IFMT == libc::S_IFDIR {
+        return Err(io::Error::from_raw_os_error(libc::EISDIR));
     }
+    Ok((fd, direct))
 }
 
 /// A directory opened so that it can be flushed.
@@ -100,13 +105,18 @@ pub(crate) fn unlock(fd: RawFd) {
     unsafe { libc::flock(fd, libc::LOCK_UN) };
 }
 
-/// Length of an open file in bytes.
-pub(crate) fn length(fd: RawFd) -> io::Result<u64> {
+/// What the kernel knows of an open file or directory.
+fn status(fd: RawFd) -> io::Result<libc::stat> {
     let mut status = MaybeUninit::<libc::stat>::uninit();
     // SAFETY: `status` is writable and as large as the call wants it.
     check(unsafe { libc::fstat(fd, status.as_mut_ptr()) })?;
     // SAFETY: the call succeeded, so it filled `status`.
-    let size = unsafe { status.assume_init() }.st_size;
+    Ok(unsafe { status.assume_init() })
+}
+
+/// Length of an open file in bytes.
+pub(crate) fn length(fd: RawFd) -> io::Result<u64> {
+    let size = status(fd)?.st_size;
     u64::try_from(size).map_err(|_| io::Error::other("the kernel says the length is negative"))
 }
 

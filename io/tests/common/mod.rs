@@ -1,8 +1,7 @@
-//! Runs one check on every backend, in a directory of its own.
+//! What the tests of this crate share.
 
 #![allow(dead_code, reason = "every test file uses its own part of this")]
 #![allow(unreachable_pub, reason = "shared by test files, each of which is its own crate")]
-#![allow(unused_macros, reason = "as above")]
 
 use std::future::{Future, poll_fn};
 use std::io::Write as _;
@@ -142,6 +141,14 @@ fn kind_of(target: &str) -> String {
     if target.starts_with('/') { target.to_owned() } else { target.replace(is_number, "") }
 }
 
+/// Tells loudly what cannot be checked here: past what the harness keeps to itself of tests that
+/// pass.
+pub fn skipped(what: impl std::fmt::Display) {
+    static SKIPPED: AtomicU32 = AtomicU32::new(0);
+    let number = 1 + SKIPPED.fetch_add(1, Ordering::Relaxed);
+    writeln!(std::io::stderr(), "skipped: {what} ({number} so far)").ok();
+}
+
 /// Options for a small, unpinned runtime.
 pub fn options(backend: Backend, shards: usize) -> RuntimeOptions {
     RuntimeOptions { shards, backend, pin: false, ..RuntimeOptions::default() }
@@ -156,71 +163,11 @@ pub fn start<P: Program>(
     match Runtime::start(options(backend, shards), program) {
         Ok(runtime) => Some(runtime),
         Err(error) if backend == Backend::Uring => {
-            // Past what the harness keeps to itself of tests that pass.
-            writeln!(std::io::stderr(), "skipped: {error}").ok();
+            skipped(error);
             None
         }
         Err(error) => panic!("{backend} does not start: {error}"),
     }
-}
-
-/// Runs a program to its end and fails if a shard panicked.
-pub fn run<P: Program>(backend: Backend, shards: usize, program: P) {
-    let Some(runtime) = start(backend, shards, program) else { return };
-    assert_eq!(runtime.backend(), backend);
-    for ended in runtime.join() {
-        match ended {
-            Err(panic) if panic.message != "another shard panicked" => panic!("{backend}: {panic}"),
-            _ => {}
-        }
-    }
-}
-
-/// Defines a check: a module with one test for each backend. The body runs on every shard.
-#[macro_export]
-macro_rules! check {
-    ($name:ident, $shards:expr, |$env:ident, $directory:ident| $body:block) => {
-        mod $name {
-            #[allow(unused_imports, reason = "checks use what they use")]
-            use super::*;
-
-            #[derive(Clone)]
-            struct Check(std::path::PathBuf);
-
-            impl woodchuck_io::Program for Check {
-                type Output = ();
-
-                fn run<E: woodchuck_io::Env>(self, $env: E) -> impl Future<Output = ()> + 'static {
-                    #[allow(unused_variables, reason = "not every check has files")]
-                    let $directory = self.0;
-                    async move {
-                        let stopping = std::pin::pin!($env.stopping());
-                        let body = std::pin::pin!(async { $body });
-                        // Not to wait for a shard that has panicked.
-                        let first = futures_util::future::select(body, stopping).await;
-                        assert!(
-                            matches!(first, futures_util::future::Either::Left(_)),
-                            "another shard panicked"
-                        );
-                    }
-                }
-            }
-
-            #[test]
-            fn uring() {
-                let scratch = $crate::common::Scratch::new();
-                let backend = woodchuck_io::runtime::Backend::Uring;
-                $crate::common::run(backend, $shards, Check(scratch.path().to_path_buf()));
-            }
-
-            #[test]
-            fn posix() {
-                let scratch = $crate::common::Scratch::new();
-                let backend = woodchuck_io::runtime::Backend::Posix;
-                $crate::common::run(backend, $shards, Check(scratch.path().to_path_buf()));
-            }
-        }
-    };
 }
 
 /// Polls a future once, and drops it if that was not enough.

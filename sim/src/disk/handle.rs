@@ -176,11 +176,21 @@ impl Disk for SimDisk {
 }
 
 /// Whether direct I/O takes this offset and this many bytes.
-fn check_aligned(offset: u64, bytes: usize) -> io::Result<()> {
-    if offset.is_multiple_of(BLOCK_BYTES as u64) && bytes.is_multiple_of(BLOCK_BYTES) {
+fn check_transfer(offset: u64, bytes: usize) -> io::Result<()> {
+    let end = offset.checked_add(bytes as u64);
+    if !offset.is_multiple_of(BLOCK_BYTES as u64) || !bytes.is_multiple_of(BLOCK_BYTES) {
+        let text = format!("{bytes} bytes at {offset} are not whole blocks");
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+    }
+    end.map_or_else(|| check_length(u64::MAX), check_length)
+}
+
+/// Whether a file can be so long: lengths are signed below the seam.
+fn check_length(length: u64) -> io::Result<()> {
+    if i64::try_from(length).is_ok() {
         return Ok(());
     }
-    let text = format!("{bytes} bytes at {offset} are not whole blocks");
+    let text = format!("{length} bytes are more than a file can have");
     Err(io::Error::new(io::ErrorKind::InvalidInput, text))
 }
 
@@ -199,7 +209,7 @@ impl File for SimFile {
     ) -> impl Future<Output = (io::Result<usize>, Buffer)> + 'static {
         let file = Rc::clone(&self.0);
         async move {
-            if let Err(error) = check_aligned(offset, 0) {
+            if let Err(error) = check_transfer(offset, buffer.capacity()) {
                 buffer.resize(0);
                 return (Err(error), buffer);
             }
@@ -219,7 +229,7 @@ impl File for SimFile {
     ) -> impl Future<Output = (io::Result<()>, Buffer)> + 'static {
         let file = Rc::clone(&self.0);
         async move {
-            let checked = check_aligned(offset, buffer.len()).and(file.check_writable());
+            let checked = check_transfer(offset, buffer.len()).and(file.check_writable());
             if let Err(error) = checked {
                 return (Err(error), buffer);
             }
@@ -240,6 +250,7 @@ impl File for SimFile {
         let file = Rc::clone(&self.0);
         async move {
             file.check_writable()?;
+            check_length(length)?;
             let request = Request::Allocate { inode: file.inode, length };
             Operate::new(&file.handle, request).nothing().await
         }
@@ -249,6 +260,7 @@ impl File for SimFile {
         let file = Rc::clone(&self.0);
         async move {
             file.check_writable()?;
+            check_length(length)?;
             let request = Request::Truncate { inode: file.inode, length };
             Operate::new(&file.handle, request).nothing().await
         }

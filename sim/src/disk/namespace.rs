@@ -11,6 +11,7 @@ use std::io;
 use std::path::{Component, Path};
 
 use super::file::FileData;
+use crate::limits::{NAME_BYTES, PATH_BYTES};
 
 /// Names a file or directory of one disk, whatever its path.
 pub(super) type InodeNumber = u64;
@@ -73,8 +74,16 @@ fn not_found(path: &Path) -> io::Error {
     io::Error::new(io::ErrorKind::NotFound, format!("{} is not there", path.display()))
 }
 
-/// The names on the way from the root.
-fn names(path: &Path) -> Vec<&str> {
+/// The names on the way from the root. An error if there can be no such path.
+fn names(path: &Path) -> io::Result<Vec<&str>> {
+    let bytes = path.as_os_str().as_encoded_bytes();
+    if bytes.contains(&0) {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "the path holds a zero byte"));
+    }
+    let longest = bytes.split(|&byte| byte == b'/').map(<[u8]>::len).max().unwrap_or(0);
+    if longest > NAME_BYTES || bytes.len() >= PATH_BYTES {
+        return Err(io::ErrorKind::InvalidFilename.into());
+    }
     let mut names = Vec::new();
     for component in path.components() {
         match component {
@@ -87,7 +96,7 @@ fn names(path: &Path) -> Vec<&str> {
             Component::RootDir | Component::CurDir | Component::Prefix(_) => {}
         }
     }
-    names
+    Ok(names)
 }
 
 impl Namespace {
@@ -121,7 +130,7 @@ impl Namespace {
 
     /// What a path names.
     pub(super) fn resolve(&self, path: &Path) -> io::Result<InodeNumber> {
-        names(path).iter().try_fold(ROOT, |inode, &name| {
+        names(path)?.iter().try_fold(ROOT, |inode, &name| {
             let directory = self.directory(inode).ok_or(io::ErrorKind::NotADirectory)?;
             directory.visible.get(name).copied().ok_or_else(|| not_found(path))
         })
@@ -129,7 +138,7 @@ impl Namespace {
 
     /// The directory a path lies in, and its name there.
     fn place(&self, path: &Path) -> io::Result<(InodeNumber, String)> {
-        let names = names(path);
+        let names = names(path)?;
         let (name, parents) = names.split_last().ok_or(io::ErrorKind::IsADirectory)?;
         let parent = parents.iter().try_fold(ROOT, |inode, &name| {
             let directory = self.directory(inode).ok_or(io::ErrorKind::NotADirectory)?;
@@ -171,7 +180,7 @@ impl Namespace {
     /// Creates a directory and those above it that are missing, each in a change of its own.
     pub(super) fn create_directory(&mut self, path: &Path, sequence: u64) -> io::Result<()> {
         let mut directory = ROOT;
-        for name in names(path) {
+        for name in names(path)? {
             let known = self.directory(directory).ok_or(io::ErrorKind::NotADirectory)?;
             directory = match known.visible.get(name) {
                 Some(&inode) => inode,

@@ -8,7 +8,7 @@ use woodchuck_io::{Buffer, DirectoryEntry, Durability, OpenMode};
 
 use super::decay::{Astray, Strayed};
 use super::file::Reach;
-use super::namespace::{InodeNumber, ROOT};
+use super::namespace::InodeNumber;
 use super::{DiskOperation, DiskState, Outcome, Request};
 use crate::choice::scramble;
 use crate::fault_kind::FaultKind;
@@ -136,7 +136,9 @@ impl DiskState {
             }
             found => found?,
         };
-        assert_ne!(inode, ROOT, "the root is no lock file");
+        if self.names.directory(inode).is_some() {
+            return Err(io::ErrorKind::IsADirectory.into());
+        }
         if self.locks.contains_key(&inode) {
             return Err(io::ErrorKind::WouldBlock.into());
         }

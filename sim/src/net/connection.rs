@@ -247,6 +247,10 @@ impl Connection {
         links: &mut Links,
         kernel: &mut Kernel,
     ) -> io::Result<bool> {
+        let total: usize = segments.iter().map(Bytes::len).sum();
+        if total == 0 {
+            return Ok(true);
+        }
         if let Some(error) = self.ends[end].reset {
             return Err(error.into());
         }
@@ -254,10 +258,6 @@ impl Connection {
             return Err(io::ErrorKind::BrokenPipe.into());
         }
         let mut room = self.window - self.pipes[end].held_bytes;
-        let total: usize = segments.iter().map(Bytes::len).sum();
-        if total == 0 {
-            return Ok(true);
-        }
         let packet = if total <= room {
             room = total;
             std::mem::take(segments)

@@ -8,7 +8,7 @@
 //! fails with a time-out in the end: requests are lost, meet a partition, find a machine that is off
 //! or a listener with no room. It is refused at once if nobody listens.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::task::Waker;
@@ -42,6 +42,10 @@ pub(super) struct ListenerState {
     pub(super) process: u32,
     node: u32,
     pub(super) address: SocketAddr,
+    /// What was asked for, maybe with port 0.
+    requested: SocketAddr,
+    /// Which socket of the network it is: listeners of several shards may share one.
+    socket: u64,
     pub(super) backlog: VecDeque<Key>,
     waker: Option<Waker>,
 }
@@ -93,34 +97,73 @@ impl Network {
         Err(io::ErrorKind::AddrInUse.into())
     }
 
-    /// Listens on an address. The port is filled in.
-    pub(super) fn listen(
+    /// The oldest socket for what is asked for that other shards of the process have and this one
+    /// has not: the first that each asks for on port 0 is the same, and so is the second.
+    fn socket_to_share(&self, handle: &Handle, asked: SocketAddr) -> Option<(u64, SocketAddr)> {
+        let mut sockets: BTreeMap<u64, (SocketAddr, bool)> = BTreeMap::new();
+        for (_, listener) in self.listeners.iter() {
+            let same = listener.requested == asked || listener.address == asked;
+            if same && listener.process == handle.process {
+                let known = sockets.entry(listener.socket).or_insert((listener.address, false));
+                known.1 |= listener.node == handle.node;
+            }
+        }
+        let mut others = sockets.into_iter().filter(|(_, (_, mine))| !mine);
+        others.next().map(|(socket, (address, _))| (socket, address))
+    }
+
+    /// A socket of its own, if nobody has the address. The port is filled in.
+    fn new_socket(
         &mut self,
         handle: &Handle,
         mut address: SocketAddr,
         next_port: &mut u16,
+    ) -> io::Result<(u64, SocketAddr)> {
+        if address.port() == 0 {
+            address.set_port(self.free_port(handle.machine, next_port)?);
+        }
+        if let Some(port) = self.ports.get(&(handle.machine, address.port())) {
+            let listeners = &self.listeners;
+            let mut holders = port.listeners.iter().filter_map(|&key| listeners.get(key));
+            let meets = |holder: &ListenerState| {
+                let (one, other) = (holder.address.ip(), address.ip());
+                let overlap = one == other || one.is_unspecified() || other.is_unspecified();
+                overlap || holder.process != handle.process
+            };
+            if port.occupied || holders.any(meets) {
+                return Err(io::ErrorKind::AddrInUse.into());
+            }
+        }
+        self.sockets += 1;
+        Ok((self.sockets, address))
+    }
+
+    /// Listens on an address. The port is filled in.
+    pub(super) fn listen(
+        &mut self,
+        handle: &Handle,
+        requested: SocketAddr,
+        next_port: &mut u16,
     ) -> io::Result<(Key, SocketAddr)> {
         let machine = handle.machine;
-        if machine_at(address.ip(), machine) != Some(machine) {
+        if machine_at(requested.ip(), machine) != Some(machine) {
             return Err(io::ErrorKind::AddrNotAvailable.into());
         }
-        if address.port() == 0 {
-            address.set_port(self.free_port(machine, next_port)?);
-        }
-        let port = self.ports.entry((machine, address.port())).or_default();
-        let listeners = &self.listeners;
-        let mut holders = port.listeners.iter().filter_map(|&key| listeners.get(key));
-        if port.occupied || holders.any(|holder| holder.process != handle.process) {
-            return Err(io::ErrorKind::AddrInUse.into());
-        }
+        let (socket, address) = match self.socket_to_share(handle, requested) {
+            Some(shared) => shared,
+            None => self.new_socket(handle, requested, next_port)?,
+        };
         let key = self.listeners.insert(ListenerState {
             machine,
             process: handle.process,
             node: handle.node,
             address,
+            requested,
+            socket,
             backlog: VecDeque::new(),
             waker: None,
         });
+        let port = self.ports.entry((machine, address.port())).or_default();
         port.listeners.push(key);
         Ok((key, address))
     }

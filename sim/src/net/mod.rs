@@ -88,6 +88,8 @@ pub(crate) struct Network {
     connections: Slab<Connection>,
     dials: Slab<Dial>,
     listeners: Slab<ListenerState>,
+    /// Sockets that listened so far; listeners of several shards may share one.
+    sockets: u64,
     /// What listens, by machine and port.
     ports: BTreeMap<(u32, u16), Port>,
     /// Ports that refuse whoever dials them, and until when.

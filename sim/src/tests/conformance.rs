@@ -169,3 +169,34 @@ fn timers_are_never_early() {
         });
     }
 }
+
+#[test]
+fn names_and_lengths_have_the_bounds_that_kernels_set() {
+    run(&World::new(1), |env| async move {
+        let disk = env.disk();
+        let long = format!("/{}", "n".repeat(256));
+        let (long, zero) = (Path::new(&long), Path::new("/a\0b"));
+        for (path, expected) in
+            [(long, ErrorKind::InvalidFilename), (zero, ErrorKind::InvalidInput)]
+        {
+            assert_eq!(kind(disk.open(path, OpenMode::CreateNew).await), expected);
+            assert_eq!(kind(disk.create_directory(path).await), expected);
+            assert_eq!(kind(disk.list(path).await), expected);
+            assert_eq!(kind(disk.lock(path).await), expected);
+        }
+        create(&env, &format!("/{}", "n".repeat(255))).await;
+        disk.create_directory(Path::new("/d")).await.expect("new");
+        assert_eq!(kind(disk.lock(Path::new("/d")).await), ErrorKind::IsADirectory);
+
+        let file = create(&env, "/f").await;
+        for offset in [u64::MAX - 4095, (1 << 63) - 4096] {
+            let (result, _) = file.write_at(blocks(2, 1), offset, Durability::Volatile).await;
+            assert_eq!(kind(result), ErrorKind::InvalidInput);
+            let (result, buffer) = file.read_at(blocks(2, 1), offset).await;
+            assert_eq!((kind(result), buffer.len()), (ErrorKind::InvalidInput, 0));
+        }
+        assert_eq!(kind(file.truncate(1 << 63).await), ErrorKind::InvalidInput);
+        assert_eq!(kind(file.allocate(u64::MAX).await), ErrorKind::InvalidInput);
+        assert_eq!(file.length().await.expect("healthy"), 0);
+    });
+}

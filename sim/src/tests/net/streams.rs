@@ -135,6 +135,49 @@ fn shards_share_a_port_and_others_may_not() {
     assert!(served.iter().all(|count| count.get() > 5), "{served:?}");
 }
 
+#[test]
+fn shards_share_sockets_and_none_has_one_twice() {
+    for seed in 0..20 {
+        let world = World::new(seed);
+        let machine = world.machine("m");
+        let ports = Rc::new(std::cell::RefCell::new(Vec::new()));
+        let told = Rc::clone(&ports);
+        world.start(machine, 3, move |env| {
+            let ports = Rc::clone(&told);
+            async move {
+                let any = "127.0.0.1:0".parse().expect("an address");
+                let one = env.net().listen(any).await.expect("free");
+                let two = env.net().listen(any).await.expect("free");
+                ports.borrow_mut().push((one.local_address(), two.local_address()));
+                let again = env.net().listen(one.local_address()).await;
+                assert_eq!(again.err().expect("it has it").kind(), ErrorKind::AddrInUse);
+                std::future::pending::<()>().await;
+            }
+        });
+        world.run_to_idle();
+        let ports = ports.borrow();
+        assert!(ports.len() == 3 && ports.iter().all(|both| both == &ports[0]), "{ports:?}");
+        assert_ne!(ports[0].0, ports[0].1);
+    }
+}
+
+#[test]
+fn reads_without_room_are_refused_and_writes_of_nothing_succeed() {
+    let world = World::new(3);
+    let address = serve(&world, |_, stream| async move {
+        stream.read(BytesMut::with_capacity(9)).await.0.ok();
+    });
+    run(&world, move |env| async move {
+        let stream = connect(&env, address).await;
+        let (result, buffer) = stream.read(BytesMut::new()).await;
+        let error = result.expect_err("there is no room");
+        assert_eq!((error.kind(), buffer.len()), (ErrorKind::InvalidInput, 0));
+        stream.shutdown().await.expect("open");
+        stream.write(vec![Bytes::new()]).await.expect("nothing to send");
+        assert!(stream.write(vec![Bytes::from_static(b"x")]).await.is_err());
+    });
+}
+
 /// What a client that reads sees after its server got something from it and was then struck.
 fn struck(seed: u64, strike: impl Fn(&World) + 'static) -> (Option<ErrorKind>, usize, Duration) {
     let world = World::new(seed);
