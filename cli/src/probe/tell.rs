@@ -151,7 +151,9 @@ fn memory_lock(report: &Report) -> String {
         Some(limit) => bytes(limit),
     };
     let ring = bytes(report.settings.ring_locked_bytes);
-    format!("{limit}. Buffers are locked as far as it goes; newer kernels count {ring} for each ring")
+    format!(
+        "{limit}. Buffers are locked as far as it goes; newer kernels count {ring} for each ring"
+    )
 }
 
 fn how(report: &Report) -> String {
