@@ -11,7 +11,7 @@ const OPERATIONS: &[&str] = &[
     "produce ledger ",
     "produce scratch",
     "fetch ledger ",
-    "list offsets ledger ",
+    "list offsets ledger",
     "metadata of ledger",
     "a producer id",
     "create topic scratch",
