@@ -1,6 +1,6 @@
 //! Registers that are read, written, and compared and set, while their machine is struck.
 //!
-//! A small service ([`service`]) on one machine, and two to eight clients that all work on a few
+//! A small service (`service`) on one machine, and two to eight clients that all work on a few
 //! keys. Whatever strikes, every operation must seem to happen at one instant between question and
 //! answer: the history is linearizable, key by key. An operation whose answer never came may have
 //! happened, at any time from then on, or not at all.
