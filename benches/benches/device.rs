@@ -12,6 +12,7 @@ use std::process::Command;
 use std::rc::Rc;
 use std::time::Duration;
 
+use woodchuck_benches::{by_turns, directory, median};
 use woodchuck_io::ceiling::{Access, Took, Transfers, busy_time, make_file};
 use woodchuck_io::runtime::{Backend, CompletionMode, IdlePolicy, Runtime, RuntimeOptions};
 use woodchuck_io::{Buffer, Disk, Durability, Env, File, Mesh, OpenMode, Program};
@@ -219,25 +220,9 @@ fn measure(case: usize, variant: &str, path: &Path) -> Figures {
     Figures { rate: number(), median: number(), busy: number() }
 }
 
-fn median(values: impl Iterator<Item = f64>) -> f64 {
-    let mut values: Vec<f64> = values.collect();
-    values.sort_unstable_by(f64::total_cmp);
-    values[values.len() / 2]
-}
-
 /// Measures the variants of a case in turn and prints a row for each.
 fn rows(case: usize, variants: &[&str], rounds: usize, path: &Path) {
-    let mut figures = vec![Vec::new(); variants.len()];
-    for round in 0..rounds {
-        // Every other round backwards, so that nobody always comes first.
-        let mut order: Vec<usize> = (0..variants.len()).collect();
-        if round % 2 == 1 {
-            order.reverse();
-        }
-        for index in order {
-            figures[index].push(measure(case, variants[index], path));
-        }
-    }
+    let figures = by_turns(variants, rounds, |variant| measure(case, variant, path));
     for (variant, taken) in variants.iter().zip(&figures) {
         let middle = |of: fn(&Figures) -> f64| median(taken.iter().map(of));
         let ratio = |of: fn(&Figures) -> f64| {
@@ -270,9 +255,8 @@ fn main() {
     }
     let number = |name: &str| std::env::var(name).ok()?.parse::<usize>().ok();
     let rounds = number("WOODCHUCK_BENCH_ROUNDS").unwrap_or(7).max(1);
-    let directory = std::env::var_os("WOODCHUCK_BENCH_DIRECTORY")
-        .map_or_else(|| PathBuf::from(env!("CARGO_TARGET_TMPDIR")), PathBuf::from);
-    let path = directory.join(format!("device-{}", std::process::id()));
+    let path =
+        directory(env!("CARGO_TARGET_TMPDIR")).join(format!("device-{}", std::process::id()));
     make_file(&path, FILE_BYTES).expect("the file is written");
     let chosen = number("WOODCHUCK_BENCH_CASE");
     for (title, cases, variants) in TABLES {

@@ -13,6 +13,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use woodchuck_benches::{by_turns, directory, median};
 use woodchuck_io::runtime::{Backend, CompletionMode, Runtime, RuntimeOptions};
 use woodchuck_io::{
     Buffer, Disk, Durability, Env, File, Listener, Mesh, Net, OpenMode, Program, Stream,
@@ -197,11 +198,6 @@ async fn ping_pong<E: Env>(env: E) -> Option<Figures> {
     Some(meter.figures())
 }
 
-fn directory() -> PathBuf {
-    std::env::var_os("WOODCHUCK_BENCH_DIRECTORY")
-        .map_or_else(|| PathBuf::from(env!("CARGO_TARGET_TMPDIR")), PathBuf::from)
-}
-
 /// One measurement, in a process of its own.
 fn measure_here(case: usize, variant: &str, path: PathBuf) {
     let (backend, completion_mode) = match variant {
@@ -233,11 +229,6 @@ fn measure(case: usize, variant: &str, path: &std::path::Path) -> Figures {
     Figures { rate, median: word().parse().expect("nanoseconds") }
 }
 
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_unstable_by(f64::total_cmp);
-    values[values.len() / 2]
-}
-
 /// Measures some variants of some cases in turn and prints a table.
 fn table(title: &str, cases: &[usize], variants: &[&str], rounds: usize, path: &std::path::Path) {
     println!("\n### {title}\n");
@@ -247,23 +238,13 @@ fn table(title: &str, cases: &[usize], variants: &[&str], rounds: usize, path: &
     }
     println!("\n|---|{}", "---|---|---|".repeat(variants.len()));
     for &case in cases {
-        let mut figures = vec![Vec::new(); variants.len()];
-        for round in 0..rounds {
-            // Every other round backwards, so that nobody always comes first.
-            let order: Vec<usize> = match round % 2 {
-                0 => (0..variants.len()).collect(),
-                _ => (0..variants.len()).rev().collect(),
-            };
-            for index in order {
-                figures[index].push(measure(case, variants[index], path));
-            }
-        }
+        let figures = by_turns(variants, rounds, |variant| measure(case, variant, path));
         print!("| {} |", CASES[case].0);
         for taken in &figures {
-            let rate = median(taken.iter().map(|one| one.rate).collect());
-            let time = median(taken.iter().map(|one| one.median as f64 / 1000.0).collect());
+            let rate = median(taken.iter().map(|one| one.rate));
+            let time = median(taken.iter().map(|one| one.median as f64 / 1000.0));
             let ratios = taken.iter().zip(&figures[0]).map(|(one, base)| one.rate / base.rate);
-            print!(" {rate:.0} | {time:.1} | {:.2} |", median(ratios.collect()));
+            print!(" {rate:.0} | {time:.1} | {:.2} |", median(ratios));
         }
         println!();
     }
@@ -283,7 +264,8 @@ fn main() {
     }
     let rounds = std::env::var("WOODCHUCK_BENCH_ROUNDS").ok();
     let rounds = rounds.map_or(9, |text| text.parse().expect("a number of rounds"));
-    let path = directory().join(format!("ring-flags-{}", std::process::id()));
+    let path =
+        directory(env!("CARGO_TARGET_TMPDIR")).join(format!("ring-flags-{}", std::process::id()));
     // Written once, so that no extent is fresh.
     std::fs::write(&path, vec![1; FILE_BYTES as usize]).expect("the file is written");
     std::fs::File::open(&path).and_then(|file| file.sync_all()).expect("and flushed");

@@ -48,6 +48,7 @@ mod dial;
 mod handle;
 mod hold;
 mod link;
+mod segments;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
