@@ -222,6 +222,7 @@ async fn futures_in_flight<E: Env>(env: &E, file: &<E::Disk as Disk>::File) -> V
     let (write, unpolled) = (file.clone(), file.clone());
     let read = file.clone();
     let (sleeping, mesh, stopping) = (env.clone(), env.mesh().clone(), env.clone());
+    let sending = mesh.clone();
     let mut futures: Vec<Kept> = vec![
         Box::pin(async move {
             drop(write.write_at(patterned(65536, 1), 0, Durability::Durable).await);
@@ -232,9 +233,19 @@ async fn futures_in_flight<E: Env>(env: &E, file: &<E::Disk as Disk>::File) -> V
             std::future::pending().await
         }),
         Box::pin(async move { sleeping.sleep(Duration::from_secs(3600)).await }),
-        Box::pin(async move { drop(mesh.receive().await) }),
+        Box::pin(async move {
+            drop(mesh.receive().await);
+            std::future::pending().await
+        }),
         Box::pin(async move {
             stopping.stopping().await;
+            std::future::pending().await
+        }),
+        // The last one waits for room.
+        Box::pin(async move {
+            for number in 0..=MAILBOX_PARCELS as u64 {
+                sending.send(sending.shard(), Box::new(patterned(4096, number))).await;
+            }
             std::future::pending().await
         }),
     ];
@@ -253,7 +264,8 @@ async fn forget_futures<E: Env>(env: &E, directory: &std::path::Path) {
     let file = new_file(env, directory, FORGOTTEN).await;
     let futures = futures_in_flight(env, &file).await;
     // What was never polled owns what it was given, as any value that is leaked does.
-    for future in futures.into_iter().take(5) {
+    let polled = futures.len() - 1;
+    for future in futures.into_iter().take(polled) {
         let leaked: &mut Kept = Box::leak(Box::new(future));
         LEAKED.lock().expect("no panic with the lock held").push((&raw const *leaked).addr());
     }
