@@ -205,6 +205,9 @@ impl<D: Driver> Core<D> {
             let now = self.timers.now();
             let longest = self.timers.next_deadline().map(|deadline| deadline.since(now));
             self.poll_driver(Wait::AtMost(longest));
+        } else {
+            // What was queued is not to wait for the end of the news.
+            self.poll_driver(Wait::No);
         }
         self.doorbell.end_sleep();
         self.look_around();

@@ -1,9 +1,10 @@
 //! The default driver: one io_uring a shard.
 //!
 //! Requests are put into the submission queue and reach the kernel with the next poll or flush, all
-//! of a turn in one system call if they can wait for its end. What finds the queue full waits in a backlog, in order, so that a
-//! cancel never overtakes what it cancels. Completions that find their queue full are kept by the
-//! kernel (NODROP, which [`probe`] insists on) and fetched when there is room.
+//! of a turn in one system call if they can wait for its end. What finds the queue full waits in a
+//! backlog, in order, so that a cancel never overtakes what it cancels. Completions that find their
+//! queue full are kept by the kernel (NODROP, which [`probe`] insists on) and fetched when there is
+//! room.
 //!
 //! A sleep is a wait for a completion, with the nearest timer as its timeout. Other threads end it
 //! through the doorbell, on which a read is always in flight by then.
