@@ -108,19 +108,20 @@ impl Driver for Ring {
 
     fn poll(&mut self, wait: Wait, completions: &mut Vec<Completion>) -> io::Result<()> {
         self.registered.forget_closed(&self.ring.submitter())?;
-        self.reap(completions);
-        if matches!(wait, Wait::AtMost(_)) && completions.is_empty() {
+        // A ring of the doorbell ends the wait, or keeps it from beginning: who rang did so because
+        // the shard was about to sleep, and will not ring twice.
+        let mut rung = self.reap(completions);
+        if matches!(wait, Wait::AtMost(_)) && completions.is_empty() && !rung {
             self.listen();
         }
         loop {
             self.fill();
+            let idle = completions.is_empty() && !rung && self.backlog.is_empty();
             let entered = match wait {
-                Wait::AtMost(longest) if completions.is_empty() && self.backlog.is_empty() => {
-                    self.enter_and_wait(longest)
-                }
+                Wait::AtMost(longest) if idle => self.enter_and_wait(longest),
                 _ => self.enter_if_needed(),
             };
-            self.reap(completions);
+            rung |= self.reap(completions);
             match entered {
                 Ok(()) if self.backlog.is_empty() => return Ok(()),
                 Ok(()) => {}
@@ -186,8 +187,9 @@ impl Ring {
         }
     }
 
-    /// Takes what the completion queue holds.
-    fn reap(&mut self, completions: &mut Vec<Completion>) {
+    /// Takes what the completion queue holds. Returns whether the doorbell was rung.
+    fn reap(&mut self, completions: &mut Vec<Completion>) -> bool {
+        let listened = self.listening;
         for completed in self.ring.completion() {
             match completed.user_data() {
                 DOORBELL => self.listening = false,
@@ -195,6 +197,7 @@ impl Ring {
                 key => completions.push(Completion { key: Key(key), result: completed.result() }),
             }
         }
+        listened && !self.listening
     }
 
     /// Hands over what is queued, and lets the kernel post what it has ready.
@@ -282,4 +285,41 @@ fn on_file(entry: squeue::Entry, file: FileTarget) -> squeue::Entry {
 /// A length as one system call takes it. What is cut off here is done by a later request.
 fn transfer(length: usize) -> u32 {
     length.min(TRANSFER_BYTES) as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::runtime::CompletionMode;
+
+    #[test]
+    fn a_ring_of_the_doorbell_just_before_the_wait_is_noticed() {
+        if let Err(error) = probe(CompletionMode::Cooperative) {
+            println!("skipped: {error}");
+            return;
+        }
+        let (polled, noticed) = std::sync::mpsc::channel();
+        let thread = std::thread::spawn(move || {
+            let doorbell = Arc::new(Doorbell::new().expect("a doorbell"));
+            let setup = DriverSetup {
+                doorbell: Arc::clone(&doorbell),
+                name: "a test".to_owned(),
+                allowed: None,
+                completion_mode: CompletionMode::Cooperative,
+            };
+            let mut ring = Ring::new(setup).expect("a ring");
+            let mut completions = Vec::new();
+            let moment = Wait::AtMost(Some(Duration::from_millis(1)));
+            ring.poll(moment, &mut completions).expect("polled");
+            doorbell.begin_sleep();
+            // Any system call lets the kernel post the completion, this one too.
+            doorbell.ring();
+            ring.poll(Wait::AtMost(None), &mut completions).expect("polled");
+            assert!(completions.is_empty());
+            polled.send(()).expect("somebody waits");
+            ring.finish().expect("finished");
+        });
+        assert!(noticed.recv_timeout(Duration::from_secs(10)).is_ok(), "it sleeps");
+        thread.join().expect("no panic");
+    }
 }
