@@ -15,13 +15,13 @@ use std::time::Duration;
 use woodchuck_benches::{by_turns, directory, median};
 use woodchuck_io::ceiling::{Access, Took, Transfers, busy_time, make_file};
 use woodchuck_io::runtime::{Backend, CompletionMode, IdlePolicy, Runtime, RuntimeOptions};
-use woodchuck_io::{Buffer, Disk, Durability, Env, File, Mesh, OpenMode, Program};
+use woodchuck_io::{Buffer, Disk, Durability, Env, File, Group, Mesh, OpenMode, Program};
 
 const FILE_BYTES: u64 = 512 << 20;
 
 /// What is done: name, access (of none, messages go to and fro between two shards), block size,
 /// operations in flight, operations.
-const CASES: [(&str, Option<Access>, usize, usize, u64); 9] = [
+const CASES: [(&str, Option<Access>, usize, usize, u64); 10] = [
     ("durable 4 KiB write, depth 1", Some(Access::DurableWrite), 4 << 10, 1, 8_000),
     ("durable 4 KiB write, depth 4", Some(Access::DurableWrite), 4 << 10, 4, 24_000),
     ("128 KiB write, depth 16", Some(Access::Write), 128 << 10, 16, 24_000),
@@ -31,16 +31,21 @@ const CASES: [(&str, Option<Access>, usize, usize, u64); 9] = [
     ("random 4 KiB read, depth 128", Some(Access::Read), 4 << 10, 128, 80_000),
     ("random 1 MiB read, depth 4", Some(Access::Read), 1 << 20, 4, 3_000),
     ("message to another shard and back", None, 0, 1, 40_000),
+    ("durable 4 KiB write, depth 1, and reads", Some(Access::DurableWrite), 4 << 10, 1, 4_000),
 ];
 
+/// Reads beside the writes of the last case: how many are asked for at a time, and their size.
+const READS: (usize, usize) = (64, 256 << 10);
+
 /// The tables: title, cases, variants. The first variant is what the others are compared with.
-const TABLES: [(&str, &[usize], &[&str]); 2] = [
+const TABLES: [(&str, &[usize], &[&str]); 3] = [
     (
         "The ceiling",
         &[0, 1, 2, 3, 4, 5, 6, 7],
         &["bare ring", "bare, nothing registered", "runtime"],
     ),
     ("Idle policies", &[0, 1, 5, 8], &["runtime", "runtime, spin", "runtime, sleep"]),
+    ("Groups", &[9], &["runtime", "beside a compaction", "beside the foreground"]),
 ];
 
 /// Operations a second, and of one: the median time, and CPU time, in microseconds.
@@ -67,6 +72,8 @@ impl Figures {
 struct Measure {
     case: usize,
     path: PathBuf,
+    /// The group of reads that go on beside it, if there are any.
+    beside: Option<Group>,
 }
 
 impl Program for Measure {
@@ -77,12 +84,36 @@ impl Program for Measure {
         let Some(access) = access else { return messages(&env, transfers).await };
         let file = env.disk().open(&self.path, OpenMode::Write).await.expect("the file is there");
         let next = Rc::new(Cell::new(0_u64));
+        if let Some(group) = self.beside {
+            read_for_ever(&env.in_group(group), &self.path).await;
+        }
         go(&env, &file, (access, bytes, depth, transfers / 4), &next).await;
         let (start, busy) = (env.now(), busy_time().expect("the thread's time"));
         let mut times = go(&env, &file, (access, bytes, depth, transfers), &next).await;
         let (elapsed, busy) = (env.now() - start, busy_time().expect("as above") - busy);
         times.sort_unstable();
         Took { elapsed, busy, median: times[times.len() / 2] }
+    }
+}
+
+/// Keeps reads going until the shard is over.
+async fn read_for_ever<E: Env>(env: &E, path: &Path) {
+    let (count, bytes) = READS;
+    let file = env.disk().open(path, OpenMode::Read).await.expect("the file is there");
+    for _ in 0..count {
+        let (env, file) = (env.clone(), file.clone());
+        env.clone()
+            .spawn("reads", async move {
+                let mut random = env.random("reads");
+                let mut buffer = Buffer::zeroed(bytes);
+                loop {
+                    let offset = random.below(FILE_BYTES / bytes as u64) * bytes as u64;
+                    let (result, back) = file.read_at(buffer, offset).await;
+                    assert_eq!(result.expect("read"), bytes);
+                    buffer = back;
+                }
+            })
+            .detach();
     }
 }
 
@@ -166,7 +197,12 @@ fn measure_here(case: usize, variant: &str, path: PathBuf) {
     let idle_policy = match variant {
         "runtime, spin" => Some(IdlePolicy::Spin),
         "runtime, sleep" => Some(IdlePolicy::Sleep),
-        "runtime" => Some(IdlePolicy::Adaptive),
+        "bare ring" | "bare, nothing registered" => None,
+        _ => Some(IdlePolicy::Adaptive),
+    };
+    let beside = match variant {
+        "beside a compaction" => Some(Group::Compaction),
+        "beside the foreground" => Some(Group::Foreground),
         _ => None,
     };
     let took = match (idle_policy, access) {
@@ -178,7 +214,8 @@ fn measure_here(case: usize, variant: &str, path: PathBuf) {
                 idle_policy,
                 ..RuntimeOptions::default()
             };
-            let runtime = Runtime::start(options, Measure { case, path }).expect("it starts");
+            let runtime =
+                Runtime::start(options, Measure { case, path, beside }).expect("it starts");
             runtime.join().pop().expect("a shard").expect("no shard panics")
         }
         (None, None) => unreachable!("a bare ring has no shards"),

@@ -76,12 +76,54 @@ pub trait Env: Clone + 'static {
         F: Future + 'static,
         F::Output: 'static;
 
-    /// Lets every other ready task of this shard run once before this one goes on.
+    /// This environment for work of `group`: tasks that are spawned and files that are opened
+    /// through it, and through its clones, belong to that group. The environment that a program is
+    /// given is of [`Group::Foreground`].
+    #[must_use]
+    fn in_group(&self, group: Group) -> Self;
+
+    /// Lets every other ready task of this shard that is in the same group run once before this
+    /// one goes on.
     fn yield_now(&self) -> impl Future<Output = ()> + 'static;
 
     /// Completes when this process has been asked to stop gracefully. Completes at once if it was
     /// asked before.
     fn stopping(&self) -> impl Future<Output = ()> + 'static;
+}
+
+/// What a piece of work is for. A shard's groups share its CPU and its disk so that work that can
+/// wait does not hold up work that somebody waits for.
+///
+/// - **CPU.** Where tasks of several groups are ready, each group gets time by its share
+///   ([`GROUP_CPU_SHARES`](crate::limits::GROUP_CPU_SHARES)); none is left without. A task that
+///   runs is not interrupted.
+/// - **Disk.** What the files of a group other than the foreground have in flight at a time is
+///   bounded ([`GROUP_BYTES`](crate::limits::GROUP_BYTES)), more tightly while the foreground uses
+///   the disk. Reads and writes beyond that wait in the shard, in their order, which changes
+///   nothing but when they are done. Flushes do not wait.
+///
+/// The groups are promises about time and about nothing else. A simulated world takes any order
+/// that the seam allows, and so does not know them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Group {
+    /// Somebody waits for it.
+    #[default]
+    Foreground,
+    /// It makes room for the foreground, which would have to wait otherwise.
+    Flush,
+    /// It is for later.
+    Compaction,
+}
+
+impl Group {
+    /// All groups.
+    pub const ALL: [Self; 3] = [Self::Foreground, Self::Flush, Self::Compaction];
+
+    /// Its place in [`ALL`](Self::ALL) and in tables by group.
+    #[must_use]
+    pub const fn index(self) -> usize {
+        self as usize
+    }
 }
 
 /// What a process does on each of its shards. The backends and the simulator call `run` once per

@@ -2,7 +2,8 @@
 //!
 //! An [`Executor`] belongs to one shard and runs on one thread. It keeps the tasks that are ready
 //! and polls the one it is told to; *which* is the caller's policy. The production backends run
-//! them first in, first out; the simulator picks by its seed.
+//! them first in, first out within a group, and share the CPU between groups
+//! ([`Executor::run_ready`]); the simulator picks by its seed.
 //!
 //! Tasks are `!Send`. Their wakers are not: a waker that is used on another thread puts its task on
 //! a lock-free queue and calls the `notify` hook, which must make the shard's thread look.
@@ -18,19 +19,30 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use crossbeam::queue::SegQueue;
 
-type Runnable = async_task::Runnable<TaskId>;
+use crate::Group;
+use crate::limits::{GROUP_CPU_LAG_US, GROUP_CPU_SHARES, SHARED_TURN_US};
+
+type Runnable = async_task::Runnable<Tag>;
 
 /// Numbers tasks of one executor in the order of their spawning, from 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TaskId(pub u64);
 
+/// What the queue knows about a task.
+#[derive(Clone, Copy)]
+struct Tag {
+    id: TaskId,
+    group: Group,
+}
+
 /// A task that was spawned. Awaiting it gives its output. Dropping it cancels the task, at the
 /// latest when the task would next have been polled.
 #[must_use = "dropping a task cancels it; use `detach` to let it run"]
-pub struct Task<T>(async_task::Task<T, TaskId>);
+pub struct Task<T>(async_task::Task<T, Tag>);
 
 impl<T> Task<T> {
     /// Lets the task run to its end unobserved.
@@ -66,6 +78,7 @@ struct Inner {
     /// One waker for each task that has not finished, so that `erase` can reach tasks that wait.
     /// Ordered by task so that erasure drops them in the same order every time.
     unfinished: std::cell::RefCell<std::collections::BTreeMap<TaskId, Waker>>,
+    shares: std::cell::RefCell<Shares>,
 }
 
 impl Executor {
@@ -75,7 +88,7 @@ impl Executor {
     pub fn new(notify: impl Fn() + Send + Sync + 'static) -> Self {
         let queue = Arc::new(ReadyQueue {
             owner: this_thread(),
-            local: UnsafeCell::new(VecDeque::new()),
+            local: UnsafeCell::default(),
             remote: SegQueue::new(),
             remote_waiting: AtomicBool::new(false),
             notify: Box::new(notify),
@@ -86,12 +99,22 @@ impl Executor {
                 next_task: Cell::new(0),
                 erased: Cell::new(false),
                 unfinished: std::cell::RefCell::default(),
+                shares: std::cell::RefCell::default(),
             }),
         }
     }
 
-    /// Spawns a task; it is ready at once.
+    /// Spawns a task of the foreground; it is ready at once.
     pub fn spawn<F>(&self, future: F) -> Task<F::Output>
+    where
+        F: Future + 'static,
+        F::Output: 'static,
+    {
+        self.spawn_in(Group::Foreground, future)
+    }
+
+    /// Spawns a task of `group`; it is ready at once.
+    pub fn spawn_in<F>(&self, group: Group, future: F) -> Task<F::Output>
     where
         F: Future + 'static,
         F::Output: 'static,
@@ -100,7 +123,7 @@ impl Executor {
         self.inner.next_task.set(id.0 + 1);
         let registration = Registration { id, inner: Rc::downgrade(&self.inner) };
         let queue = Arc::clone(&self.inner.queue);
-        let (runnable, task) = async_task::Builder::new().metadata(id).spawn_local(
+        let (runnable, task) = async_task::Builder::new().metadata(Tag { id, group }).spawn_local(
             move |_| async move {
                 let _registration = registration;
                 future.await
@@ -123,10 +146,11 @@ impl Executor {
         self.inner.queue.with_local(|local| local.len())
     }
 
-    /// Which task is at `index` in the ready queue, the longest waiting first.
+    /// Which task is at `index` in the ready queue: group after group, and the longest waiting
+    /// first in each.
     #[must_use]
     pub fn ready_task(&self, index: usize) -> Option<TaskId> {
-        self.inner.queue.with_local(|local| local.get(index).map(|runnable| *runnable.metadata()))
+        self.inner.queue.with_local(|local| local.get(index).map(|runnable| runnable.metadata().id))
     }
 
     /// Polls the task at `index` in the ready queue. Returns false if there is none.
@@ -141,14 +165,51 @@ impl Executor {
     /// Polls the tasks that are ready now, once each, first in, first out, but at most `budget`.
     /// Returns how many it polled. Tasks that become ready meanwhile wait for the next call, so
     /// that the caller gets to look at its completions.
-    pub fn run_ready(&self, budget: usize) -> usize {
+    ///
+    /// If tasks of groups other than the foreground are among them, the next one is of the group
+    /// that has had the least time for its share, by `clock`, which is asked then only. The call
+    /// ends when that group's tasks have all been polled once, or after
+    /// [`SHARED_TURN_US`](crate::limits::SHARED_TURN_US).
+    pub fn run_ready(&self, budget: usize, clock: impl Fn() -> Duration) -> usize {
         let count = self.ready().min(budget);
+        let left = self.inner.queue.with_local(|local| local.by_group());
+        if left[Group::Foreground.index()] < left.iter().sum() {
+            return self.run_shared(count, left, clock);
+        }
         for polled in 0..count {
             if !self.run(0) {
                 return polled;
             }
         }
         count
+    }
+
+    /// Polls up to `budget` tasks, up to `left` of each group, by the groups' shares.
+    fn run_shared(
+        &self,
+        budget: usize,
+        mut left: [usize; Group::ALL.len()],
+        clock: impl Fn() -> Duration,
+    ) -> usize {
+        let ready = Group::ALL.into_iter().filter(|group| left[group.index()] > 0);
+        let ready: Vec<Group> = ready.collect();
+        let begun = clock();
+        let mut now = begun;
+        for polled in 0..budget {
+            let next = self.inner.shares.borrow_mut().next(&ready);
+            if left[next.index()] == 0 || now - begun > Duration::from_micros(SHARED_TURN_US) {
+                return polled;
+            }
+            left[next.index()] -= 1;
+            let runnable = self.inner.queue.with_local(|local| local.pop(next));
+            // One that was ready may have been cancelled since.
+            let Some(runnable) = runnable else { continue };
+            runnable.run();
+            let after = clock();
+            self.inner.shares.borrow_mut().charge(next, after.saturating_sub(now));
+            now = after.max(now);
+        }
+        budget
     }
 
     /// Tasks that have been spawned and have neither finished nor been cancelled.
@@ -198,12 +259,94 @@ impl Drop for Registration {
     }
 }
 
+/// The time that groups of tasks have had: fair queueing by virtual time, the time over the share.
+#[derive(Default)]
+struct Shares {
+    /// By group, in nanoseconds.
+    virtual_time: [u64; Group::ALL.len()],
+    /// That of the group that was chosen last, which never falls.
+    now: u64,
+}
+
+impl Shares {
+    /// The group among `ready` whose turn it is.
+    fn next(&mut self, ready: &[Group]) -> Group {
+        // Who had nothing to do may not save up the time.
+        let floor = self.now.saturating_sub(GROUP_CPU_LAG_US * 1000);
+        for group in ready {
+            let virtual_time = &mut self.virtual_time[group.index()];
+            *virtual_time = floor.max(*virtual_time);
+        }
+        let time_of = |group: &Group| self.virtual_time[group.index()];
+        let next = ready.iter().copied().min_by_key(time_of).unwrap_or_default();
+        self.now = self.now.max(time_of(&next));
+        next
+    }
+
+    fn charge(&mut self, group: Group, time: Duration) {
+        let nanoseconds = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        let least = *GROUP_CPU_SHARES.iter().min().unwrap_or(&1);
+        let scaled = nanoseconds.saturating_mul(least) / GROUP_CPU_SHARES[group.index()];
+        let virtual_time = &mut self.virtual_time[group.index()];
+        // A clock too coarse for a poll charges something all the same.
+        *virtual_time = virtual_time.saturating_add(scaled.max(1));
+    }
+}
+
+/// Ready tasks by group.
+#[derive(Default)]
+struct Ready {
+    queues: [VecDeque<Runnable>; Group::ALL.len()],
+}
+
+impl Ready {
+    fn push(&mut self, runnable: Runnable) {
+        self.queues[runnable.metadata().group.index()].push_back(runnable);
+    }
+
+    fn pop(&mut self, group: Group) -> Option<Runnable> {
+        self.queues[group.index()].pop_front()
+    }
+
+    fn len(&self) -> usize {
+        self.queues.iter().map(VecDeque::len).sum()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.queues.iter().all(VecDeque::is_empty)
+    }
+
+    fn by_group(&self) -> [usize; Group::ALL.len()] {
+        std::array::from_fn(|group| self.queues[group].len())
+    }
+
+    fn get(&self, mut index: usize) -> Option<&Runnable> {
+        for queue in &self.queues {
+            if index < queue.len() {
+                return queue.get(index);
+            }
+            index -= queue.len();
+        }
+        None
+    }
+
+    fn remove(&mut self, mut index: usize) -> Option<Runnable> {
+        for queue in &mut self.queues {
+            if index < queue.len() {
+                return queue.remove(index);
+            }
+            index -= queue.len();
+        }
+        None
+    }
+}
+
 /// Where wakers put ready tasks.
 struct ReadyQueue {
     /// The thread that may touch `local`.
     owner: u64,
     /// Tasks made ready on the owning thread, and those collected from `remote`.
-    local: UnsafeCell<VecDeque<Runnable>>,
+    local: UnsafeCell<Ready>,
     /// Tasks made ready on other threads.
     remote: SegQueue<Runnable>,
     /// Whether `remote` may hold something, so that the usual empty case costs one load.
@@ -222,7 +365,7 @@ unsafe impl Sync for ReadyQueue {}
 impl ReadyQueue {
     fn push(&self, runnable: Runnable) {
         if this_thread() == self.owner {
-            self.with_local(|local| local.push_back(runnable));
+            self.with_local(|local| local.push(runnable));
             return;
         }
         self.remote.push(runnable);
@@ -236,12 +379,12 @@ impl ReadyQueue {
         }
         self.remote_waiting.swap(false, Ordering::Acquire);
         while let Some(runnable) = self.remote.pop() {
-            self.with_local(|local| local.push_back(runnable));
+            self.with_local(|local| local.push(runnable));
         }
     }
 
     /// Runs `visit` on the local queue. `visit` must not run or drop a task: both may push.
-    fn with_local<T>(&self, visit: impl FnOnce(&mut VecDeque<Runnable>) -> T) -> T {
+    fn with_local<T>(&self, visit: impl FnOnce(&mut Ready) -> T) -> T {
         assert_eq!(this_thread(), self.owner, "a shard's tasks run on the shard's thread only");
         // SAFETY:
         // 1. Only the owning thread gets here (asserted above).
@@ -308,6 +451,11 @@ mod tests {
         Executor::new(|| ())
     }
 
+    /// Polls what is ready, in a world without time.
+    fn run_all(executor: &Executor) -> usize {
+        executor.run_ready(usize::MAX, || Duration::ZERO)
+    }
+
     #[test]
     fn tasks_run_first_in_first_out_and_yield() {
         let executor = executor();
@@ -323,9 +471,77 @@ mod tests {
                 })
                 .detach();
         }
-        while executor.run_ready(usize::MAX) > 0 {}
+        while run_all(&executor) > 0 {}
         assert_eq!(*trace.borrow(), [("a", 0), ("b", 0), ("a", 1), ("b", 1)]);
         assert_eq!(executor.unfinished(), 0);
+    }
+
+    /// A group's tasks take this much time each, in a world where nothing else takes any.
+    fn spawn_busy(
+        executor: &Executor,
+        group: Group,
+        (tasks, poll): (usize, Duration),
+        (now, used): (&Rc<Cell<Duration>>, &Rc<RefCell<[Duration; 3]>>),
+    ) {
+        for _ in 0..tasks {
+            let (now, used) = (Rc::clone(now), Rc::clone(used));
+            executor
+                .spawn_in(group, async move {
+                    loop {
+                        now.set(now.get() + poll);
+                        used.borrow_mut()[group.index()] += poll;
+                        YieldNow::default().await;
+                    }
+                })
+                .detach();
+        }
+    }
+
+    #[test]
+    fn groups_share_the_time_whatever_their_tasks_are_like() {
+        let microseconds = Duration::from_micros;
+        let cases =
+            [[(1, 1), (1, 1), (1, 1)], [(1, 2), (40, 30), (300, 7)], [(300, 1), (1, 90), (2, 90)]];
+        for case in cases {
+            let executor = executor();
+            let (now, used) = (Rc::new(Cell::new(Duration::ZERO)), Rc::default());
+            for (group, (tasks, poll)) in Group::ALL.into_iter().zip(case) {
+                spawn_busy(&executor, group, (tasks, microseconds(poll)), (&now, &used));
+            }
+            while now.get() < Duration::from_secs(1) {
+                executor.run_ready(256, || now.get());
+            }
+            let shares: u64 = GROUP_CPU_SHARES.iter().sum();
+            for (used, share) in used.borrow().iter().zip(GROUP_CPU_SHARES) {
+                let fair = 1_000_000 * u128::from(share) / u128::from(shares);
+                let off = used.as_micros().abs_diff(fair);
+                assert!(off < 5_000, "{case:?}: {used:?}, and its share is {fair} us");
+            }
+        }
+    }
+
+    #[test]
+    fn a_group_saves_up_little_and_the_foreground_waits_for_a_turn_at_most() {
+        let executor = executor();
+        let (now, used) = (Rc::new(Cell::new(Duration::ZERO)), Rc::<RefCell<_>>::default());
+        let poll = Duration::from_micros(10);
+        spawn_busy(&executor, Group::Compaction, (1000, poll), (&now, &used));
+        while now.get() < Duration::from_secs(1) {
+            let begun = now.get();
+            executor.run_ready(256, || now.get());
+            let turn = Duration::from_micros(SHARED_TURN_US) + 2 * poll;
+            assert!(now.get() - begun <= turn, "a turn took {:?}", now.get() - begun);
+        }
+        // The foreground comes back after a second: it goes first, for as long as its lag allows.
+        used.borrow_mut().fill(Duration::ZERO);
+        spawn_busy(&executor, Group::Foreground, (1, poll), (&now, &used));
+        let before = now.get();
+        while used.borrow()[Group::Compaction.index()].is_zero() {
+            executor.run_ready(256, || now.get());
+        }
+        let share = GROUP_CPU_SHARES[Group::Foreground.index()];
+        let most = Duration::from_micros(share * GROUP_CPU_LAG_US) + 2 * poll;
+        assert!(used.borrow()[0] > poll && now.get() - before <= most + poll, "{used:?}");
     }
 
     #[test]
@@ -361,7 +577,7 @@ mod tests {
             sender.send(context.waker().clone()).expect("the receiver lives");
             Poll::Pending
         }));
-        executor.run_ready(usize::MAX);
+        run_all(&executor);
         let waker = receiver.recv().expect("the task sent its waker");
         std::thread::spawn(move || {
             woken.store(true, Ordering::SeqCst);
@@ -370,7 +586,7 @@ mod tests {
         .join()
         .expect("no panic");
         assert_eq!(notified.load(Ordering::SeqCst), 1);
-        assert_eq!(executor.run_ready(usize::MAX), 1);
+        assert_eq!(run_all(&executor), 1);
         assert!(task.is_finished());
     }
 
@@ -395,7 +611,7 @@ mod tests {
                 })
                 .detach();
         }
-        executor.run_ready(2);
+        executor.run_ready(2, || Duration::ZERO);
         executor.erase();
         assert_eq!(dropped.get(), 3, "each guard was dropped, nothing spawned by them ran");
         assert_eq!((executor.ready(), executor.unfinished()), (0, 0));
@@ -417,7 +633,8 @@ mod tests {
             })
             .detach();
         // What the other thread holds between the two.
-        let claimed = executor.inner.queue.with_local(VecDeque::pop_front).expect("it is ready");
+        let claimed =
+            executor.inner.queue.with_local(|local| local.remove(0)).expect("it is ready");
         executor.erase();
         assert_eq!((executor.unfinished(), Rc::strong_count(&alive)), (1, 2));
         executor.inner.queue.push(claimed);
@@ -434,9 +651,9 @@ mod tests {
             let _held = held;
             std::future::pending::<()>().await;
         });
-        executor.run_ready(usize::MAX);
+        run_all(&executor);
         drop(task);
-        executor.run_ready(usize::MAX);
+        run_all(&executor);
         assert_eq!(Rc::strong_count(&alive), 1);
     }
 }

@@ -31,8 +31,8 @@ mod uring;
 
 pub use buffer::{Buffer, buffers_in_use};
 pub use env::{
-    DirectoryEntry, Disk, Durability, Env, File, Listener, Mesh, Net, OpenMode, Parcel, Program,
-    Stream,
+    DirectoryEntry, Disk, Durability, Env, File, Group, Listener, Mesh, Net, OpenMode, Parcel,
+    Program, Stream,
 };
 pub use executor::Task;
 pub use random::RandomStream;

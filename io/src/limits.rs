@@ -29,6 +29,32 @@ pub const SHARDS: usize = 256;
 /// Tasks a shard polls before it looks at its completions, timers and mail again.
 pub const TASKS_PER_TURN: usize = 256;
 
+/// CPU time of the groups of a shard's tasks, by [`Group::index`](crate::Group::index), where
+/// several have ready tasks.
+pub const GROUP_CPU_SHARES: [u64; 3] = [8, 2, 1];
+
+/// How far a group can fall behind its share of the CPU and still get all of it later, in
+/// microseconds: a group that had nothing to do for long does not hold up the others for long.
+pub const GROUP_CPU_LAG_US: u64 = 1000;
+
+/// A turn in which tasks of groups other than the foreground run ends after so much time, in
+/// microseconds, so that what comes meanwhile for the foreground does not wait longer.
+pub const SHARED_TURN_US: u64 = 50;
+
+/// Bytes that the files of a group may have in flight, by [`Group::index`](crate::Group::index),
+/// while the foreground leaves the disk alone: enough to use all of it.
+pub const GROUP_BYTES: [u64; 3] = [u64::MAX, 8 << 20, 4 << 20];
+
+/// The same while the foreground uses the disk.
+pub const GROUP_BYTES_BESIDE_FOREGROUND: [u64; 3] = [u64::MAX, 1 << 20, 512 << 10];
+
+/// What a small read or write counts for among the bytes in flight: it takes a device's time, too.
+pub const GROUP_OPERATION_BYTES: u64 = 64 << 10;
+
+/// How long after its latest read or write the foreground is taken to use the disk, in
+/// milliseconds.
+pub const FOREGROUND_USE_MS: u64 = 10;
+
 /// How long an idle shard polls before it sleeps, in microseconds, if it polls at all. Waking a
 /// sleeping core costs about 20 us each way.
 pub const IDLE_SPIN_US: u64 = 50;

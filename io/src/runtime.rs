@@ -35,7 +35,6 @@ use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 
-use crate::Program;
 use crate::executor::Executor;
 use crate::limits::SHARDS;
 use crate::native::calls;
@@ -45,6 +44,7 @@ use crate::native::env::NativeEnv;
 use crate::native::process::Process;
 use crate::posix::Posix;
 use crate::uring::{self, Ring};
+use crate::{Group, Program};
 
 /// The environment variable that chooses the backend: `automatic`, `uring` or `posix`.
 pub const BACKEND_VARIABLE: &str = "WOODCHUCK_IO";
@@ -380,7 +380,7 @@ fn run_shard<D: Driver, P: Program>(launch: Launch<P>) -> Option<Result<P::Outpu
     let _leaving = Leaving(Arc::clone(&process));
     // Released only when nothing is in flight any more; see below.
     let core = ManuallyDrop::new(Core::new(Arc::clone(&process), shard, driver, idle_policy));
-    let env = NativeEnv::new(&core);
+    let env = NativeEnv::new(&core, Group::Foreground);
     let ran = catch_unwind(AssertUnwindSafe(|| core.run(program.run(env))));
     if ran.is_err() {
         process.stop();

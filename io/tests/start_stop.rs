@@ -20,7 +20,7 @@ use common::{Held, Scratch, patterned, poll_once};
 use woodchuck_io::limits::MAILBOX_PARCELS;
 use woodchuck_io::runtime::{Backend, Runtime};
 use woodchuck_io::{
-    Buffer, Disk, Durability, Env, File, Listener, Mesh, Net, OpenMode, Program, Stream,
+    Buffer, Disk, Durability, Env, File, Group, Listener, Mesh, Net, OpenMode, Program, Stream,
 };
 
 /// Cycles of each backend with each number of shards.
@@ -179,6 +179,14 @@ async fn be_busy<E: Env>(env: &E, directory: &std::path::Path) {
         };
         env.spawn("file", write).detach();
     }
+    // More than the group may have in flight.
+    let background = env.in_group(Group::Compaction);
+    let table = new_file(&background, directory, "table").await;
+    let reads = async move {
+        let read = |_| table.read_at(Buffer::with_capacity(1 << 20), 0);
+        drop(futures_util::future::join_all((0..16).map(read)).await);
+    };
+    background.spawn("compaction", reads).detach();
     let any = "127.0.0.1:0".parse().expect("an address");
     let listener = env.net().listen(any).await.expect("listening");
     let address = listener.local_address();

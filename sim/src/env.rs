@@ -5,7 +5,7 @@ use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use woodchuck_io::{Env, Monotonic, RandomStream, Task, WallTime};
+use woodchuck_io::{Env, Group, Monotonic, RandomStream, Task, WallTime};
 
 use crate::choice::scramble;
 use crate::disk::SimDisk;
@@ -122,6 +122,11 @@ impl Env for SimEnv {
         F::Output: 'static,
     {
         self.handle.local.spawn(name, future)
+    }
+
+    /// Groups are about time, and here any order may happen.
+    fn in_group(&self, _group: Group) -> Self {
+        self.clone()
     }
 
     fn yield_now(&self) -> impl Future<Output = ()> + 'static {

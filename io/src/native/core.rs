@@ -20,6 +20,11 @@
 //! their tasks are about to run and to start the next, and then the last of them takes all along:
 //! one system call, and one notice to the device. Where no other task is ready, the turn is over.
 //!
+//! # Groups
+//! Tasks of several groups share the turn by time (see [`Executor::run_ready`]). Reads and writes
+//! of a group other than the foreground that would have more in flight than it may have wait in
+//! their slots until one of the group ends ([`super::budgets`]).
+//!
 //! # Never starve the kernel
 //! On many devices the kernel completes a durable write in a worker thread that is bound to the
 //! CPU which issued it. A loop that polls without ever giving up that CPU keeps the worker waiting
@@ -53,6 +58,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
+use super::budgets::Budgets;
 use super::calls;
 use super::doorbell::Doorbell;
 use super::driver::{Completion, Driver, Key, ReleasedSlots, Wait};
@@ -61,6 +67,7 @@ use super::process::Process;
 use super::slab::{Slab, Slot, State};
 use super::timers::Timers;
 use super::work::{OpenFile, Progress, Work};
+use crate::Group;
 use crate::executor::Executor;
 use crate::limits::{
     BUSY_YIELD_US, CONTENDED_PAUSE_MS, CONTENDED_YIELD_US, IDLE_SPIN_US, SHORT_WAIT_US,
@@ -83,6 +90,8 @@ pub(crate) struct Core<D> {
     /// waker that panics leaves the others here: if one were lost, the end of the shard would wait
     /// for it for ever.
     completions: RefCell<Vec<Completion>>,
+    /// What waits because its group has enough in flight.
+    budgets: RefCell<Budgets>,
     /// Writes and flushes in flight.
     disk_operations: Cell<usize>,
     /// Durable writes that are done, and whose tasks have not run since.
@@ -118,6 +127,7 @@ impl<D: Driver> Core<D> {
             driver: RefCell::new(Some(driver)),
             operations: RefCell::default(),
             completions: RefCell::default(),
+            budgets: RefCell::default(),
             disk_operations: Cell::new(0),
             writes_done: Cell::new(0),
             gave_way: Cell::new(Instant::now()),
@@ -133,7 +143,7 @@ impl<D: Driver> Core<D> {
     pub(crate) fn run<T: 'static>(&self, main: impl Future<Output = T> + 'static) -> T {
         let mut main = self.executor.spawn(main);
         loop {
-            self.executor.run_ready(TASKS_PER_TURN);
+            self.executor.run_ready(TASKS_PER_TURN, || self.process.start.elapsed());
             // Before anything that may sleep: nothing would wake a shard whose main task is done.
             if main.is_finished() {
                 break;
@@ -231,15 +241,15 @@ impl<D: Driver> Core<D> {
         self.executor.ready() > 0
     }
 
-    /// A file that was opened; made known to the driver if it will be used often.
-    pub(crate) fn open_file(&self, fd: OwnedFd, path: PathBuf, often: bool) -> OpenFile {
+    /// A file that was opened, made known to the driver.
+    pub(crate) fn open_file(&self, fd: OwnedFd, path: PathBuf, group: Group) -> OpenFile {
         let mut driver = self.driver.borrow_mut();
         let (slot, released) = match driver.as_mut() {
-            Some(driver) if often => (driver.register_file(fd.as_raw_fd()), driver.released()),
+            Some(driver) => (driver.register_file(fd.as_raw_fd()), driver.released()),
             // A shard that is over has no driver.
-            _ => (None, ReleasedSlots::default()),
+            None => (None, ReleasedSlots::default()),
         };
-        OpenFile { fd, path, slot, released }
+        OpenFile { fd, path, group, slot, released }
     }
 
     /// Hands requests to the driver and its completions to the operations.
@@ -281,27 +291,51 @@ impl<D: Driver> Core<D> {
     }
 
     /// Whether the driver is gone.
-    fn is_over(&self) -> bool {
+    pub(super) fn is_over(&self) -> bool {
         self.driver.borrow().is_none()
     }
 
-    /// Starts an operation for the task that `waker` wakes.
-    fn start(&self, mut work: Work, waker: Waker) -> Key {
-        if work.is_disk() {
+    /// Starts an operation for the task that `waker` wakes, or holds it back if its group has
+    /// enough in flight.
+    pub(super) fn start(&self, work: Work, waker: Waker) -> Key {
+        let (urgent, budgeted) = (work.is_urgent(), work.budgeted());
+        let key = self.operations.borrow_mut().insert(Slot { work, state: State::Held(waker) });
+        match budgeted {
+            Some((Group::Foreground, _)) => self.budgets.borrow_mut().note_foreground(),
+            Some((group, bytes)) => {
+                let now = self.timers.now();
+                if !self.budgets.borrow_mut().enter(group, key, bytes, now) {
+                    return key;
+                }
+            }
+            None => {}
+        }
+        self.launch(key);
+        if urgent && self.writes_done.get() == 0 && self.executor.ready() > 0 {
+            self.with_driver(D::flush);
+        }
+        key
+    }
+
+    /// Hands the first request of an operation to the driver.
+    fn launch(&self, key: Key) {
+        let mut operations = self.operations.borrow_mut();
+        let slot = operations.get(key);
+        slot.state = match std::mem::replace(&mut slot.state, State::Orphaned) {
+            State::Held(waker) => State::Waiting(waker),
+            _ => unreachable!("an operation is launched once"),
+        };
+        if slot.work.is_disk() {
             self.disk_operations.set(self.disk_operations.get() + 1);
         }
-        let (request, urgent) = (work.request(), work.is_urgent());
-        let key = self.operations.borrow_mut().insert(Slot { work, state: State::Waiting(waker) });
+        let request = slot.work.request();
+        drop(operations);
         // SAFETY:
         // 1. The addresses are owned by the work, which is in its slot, and the slab keeps it
         //    there until `complete` has seen the completion.
         // 2. So is the descriptor.
         // 3. The slab never has two operations with one key.
         self.with_driver(|driver| unsafe { driver.submit(key, request) });
-        if urgent && self.writes_done.get() == 0 && self.executor.ready() > 0 {
-            self.with_driver(D::flush);
-        }
-        key
     }
 
     /// Takes an operation one step on.
@@ -314,7 +348,7 @@ impl<D: Driver> Core<D> {
             (Progress::Again, State::Waiting(_)) => {
                 let request = slot.work.request();
                 drop(operations);
-                // SAFETY: as in `start`; the former request with this key has completed.
+                // SAFETY: as in `launch`; the former request with this key has completed.
                 self.with_driver(|driver| unsafe { driver.submit(key, request) });
             }
             (Progress::Done(result), State::Waiting(_)) => {
@@ -322,8 +356,10 @@ impl<D: Driver> Core<D> {
                 if slot.work.is_urgent() {
                     self.writes_done.set(self.writes_done.get() + 1);
                 }
+                let budgeted = slot.work.budgeted();
                 let state = std::mem::replace(&mut slot.state, State::Done(result));
                 drop(operations);
+                self.leave(budgeted);
                 if let State::Waiting(waker) = state {
                     waker.wake();
                 }
@@ -338,9 +374,25 @@ impl<D: Driver> Core<D> {
                 let slot = operations.remove(key);
                 // The borrow ends first: what is dropped or woken here may start operations.
                 drop(operations);
+                self.leave(slot.work.budgeted());
                 slot.work.bury(result);
             }
             (_, State::Done(_)) => unreachable!("two completions of one request"),
+            (_, State::Held(_)) => unreachable!("a completion without a request"),
+        }
+    }
+
+    /// An operation that counted among its group's has ended: others may start.
+    fn leave(&self, budgeted: Option<(Group, u64)>) {
+        let Some((group, bytes)) = budgeted else { return };
+        if group == Group::Foreground {
+            return;
+        }
+        self.budgets.borrow_mut().leave(group, bytes);
+        loop {
+            let next = self.budgets.borrow_mut().next(group, self.timers.now());
+            let Some(key) = next else { return };
+            self.launch(key);
         }
     }
 
@@ -358,10 +410,10 @@ impl<D: Driver> Core<D> {
     }
 
     /// The result of an operation if it is done, which ends it.
-    fn take(&self, key: Key, waker: &Waker) -> Option<(i32, Work)> {
+    pub(super) fn take(&self, key: Key, waker: &Waker) -> Option<(i32, Work)> {
         let mut operations = self.operations.borrow_mut();
         match &mut operations.get(key).state {
-            State::Waiting(waiting) => {
+            State::Waiting(waiting) | State::Held(waiting) => {
                 let replaced = std::mem::replace(waiting, waker.clone());
                 drop(operations);
                 drop(replaced);
@@ -379,10 +431,22 @@ impl<D: Driver> Core<D> {
 
     /// The future of an operation is gone: cancels it, and leaves all it owns in its slot until
     /// the driver is done with it.
-    fn orphan(&self, key: Key) {
+    pub(super) fn orphan(&self, key: Key) {
         let mut operations = self.operations.borrow_mut();
         let slot = operations.get(key);
         match slot.state {
+            State::Held(_) => {
+                // Nothing of it has begun.
+                let result = -libc::ECANCELED;
+                if let Some((group, _)) = slot.work.budgeted() {
+                    self.budgets.borrow_mut().forget(group, key);
+                }
+                let state = std::mem::replace(&mut slot.state, State::Done(result));
+                let slot = operations.remove(key);
+                drop(operations);
+                drop(state);
+                slot.work.bury(result);
+            }
             State::Waiting(_) => {
                 slot.work.orphan();
                 let state = std::mem::replace(&mut slot.state, State::Orphaned);
@@ -456,66 +520,6 @@ fn regardless<T>(call: impl FnOnce() -> T) -> Option<T> {
     catch_unwind(AssertUnwindSafe(call)).ok()
 }
 
-/// An operation from its start to its end; gives its result and what it owned.
-pub(crate) struct Operate<D: Driver> {
-    core: Rc<Core<D>>,
-    stage: Stage,
-}
-
-enum Stage {
-    New(Work),
-    InFlight(Key),
-    Over,
-}
-
-impl<D: Driver> Operate<D> {
-    /// Nothing happens before the first poll.
-    pub(crate) fn new(core: &Rc<Core<D>>, work: Work) -> Self {
-        Self { core: Rc::clone(core), stage: Stage::New(work) }
-    }
-}
-
-// Nothing in it is pinned: what the kernel sees is on the heap.
-impl<D: Driver> Unpin for Operate<D> {}
-
-impl<D: Driver> Future for Operate<D> {
-    type Output = (i32, Work);
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        match std::mem::replace(&mut self.stage, Stage::Over) {
-            Stage::New(work) if self.core.is_over() => Poll::Ready((-libc::ECANCELED, work)),
-            Stage::New(work) => {
-                let key = self.core.start(work, context.waker().clone());
-                self.stage = Stage::InFlight(key);
-                Poll::Pending
-            }
-            Stage::InFlight(key) if self.core.is_over() => {
-                // What it owned went with the shard, and with it the answer.
-                self.stage = Stage::InFlight(key);
-                Poll::Pending
-            }
-            Stage::InFlight(key) => match self.core.take(key, context.waker()) {
-                Some(ended) => Poll::Ready(ended),
-                None => {
-                    self.stage = Stage::InFlight(key);
-                    Poll::Pending
-                }
-            },
-            Stage::Over => panic!("an operation was polled after its end"),
-        }
-    }
-}
-
-impl<D: Driver> Drop for Operate<D> {
-    fn drop(&mut self) {
-        if let Stage::InFlight(key) = self.stage
-            && !self.core.is_over()
-        {
-            self.core.orphan(key);
-        }
-    }
-}
-
 /// Completes when the process was asked to stop.
 pub(crate) struct Stopping<D: Driver> {
     core: Rc<Core<D>>,
@@ -548,5 +552,145 @@ impl<D: Driver> Drop for Stopping<D> {
             let removed = self.core.stop_waiters.borrow_mut().remove(&number);
             drop(removed);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+
+    use super::*;
+    use crate::Buffer;
+    use crate::limits::GROUP_BYTES;
+    use crate::native::driver::{DriverSetup, Request};
+    use crate::native::operate::Operate;
+    use crate::runtime::Backend;
+
+    /// What a driver was asked, and what it has to say.
+    #[derive(Default)]
+    struct Asked {
+        in_flight: VecDeque<Key>,
+        completed: Vec<Completion>,
+        most: usize,
+        submitted: usize,
+    }
+
+    /// Carries out nothing; requests complete when the test says so, or when they are cancelled.
+    struct Patient(Rc<RefCell<Asked>>);
+
+    impl Driver for Patient {
+        const BACKEND: Backend = Backend::Posix;
+        const NONBLOCKING_SOCKETS: bool = false;
+
+        fn new(_: DriverSetup) -> io::Result<Self> {
+            Ok(Self(Rc::default()))
+        }
+
+        unsafe fn submit(&mut self, key: Key, _request: Request) {
+            let mut asked = self.0.borrow_mut();
+            asked.in_flight.push_back(key);
+            asked.submitted += 1;
+            asked.most = asked.most.max(asked.in_flight.len());
+        }
+
+        fn cancel(&mut self, key: Key) {
+            let mut asked = self.0.borrow_mut();
+            asked.in_flight.retain(|&other| other != key);
+            asked.completed.push(Completion { key, result: -libc::ECANCELED });
+        }
+
+        fn poll(&mut self, _: Wait, completions: &mut Vec<Completion>) -> io::Result<()> {
+            completions.append(&mut self.0.borrow_mut().completed);
+            Ok(())
+        }
+
+        fn finish(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    struct Test {
+        core: Rc<Core<Patient>>,
+        asked: Rc<RefCell<Asked>>,
+    }
+
+    impl Test {
+        fn new() -> Self {
+            let asked = Rc::<RefCell<Asked>>::default();
+            let process = Arc::new(Process::new(1).expect("a doorbell"));
+            let driver = Patient(Rc::clone(&asked));
+            Self { core: Core::new(process, 0, driver, IdlePolicy::default()), asked }
+        }
+
+        /// Reads of one MiB each, all polled once.
+        fn reads(&self, group: Group, count: usize) -> Vec<Option<Pin<Box<Operate<Patient>>>>> {
+            let path = PathBuf::from("/dev/null");
+            let fd = std::fs::File::open(&path).expect("it is there").into();
+            let file = Rc::new(self.core.open_file(fd, path, group));
+            let read = |_| {
+                let (file, buffer) = (Rc::clone(&file), Buffer::with_capacity(1 << 20));
+                let read = Operate::new(&self.core, Work::Read { file, buffer, offset: 0 });
+                let mut read = Box::pin(read);
+                assert!(read.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+                Some(read)
+            };
+            (0..count).map(read).collect()
+        }
+
+        /// Completes the request that is longest in flight.
+        fn complete_one(&self) {
+            let key = self.asked.borrow_mut().in_flight.pop_front().expect("in flight");
+            self.asked.borrow_mut().completed.push(Completion { key, result: 0 });
+            self.core.poll_driver(Wait::No);
+        }
+    }
+
+    fn bound() -> usize {
+        (GROUP_BYTES[Group::Compaction.index()] >> 20) as usize
+    }
+
+    #[test]
+    fn a_group_has_no_more_in_flight_than_it_may_and_all_of_it_is_done() {
+        let test = Test::new();
+        let mut reads = test.reads(Group::Compaction, 3 * bound());
+        assert_eq!(test.asked.borrow().in_flight.len(), bound());
+        // The foreground is not held back, and from now on the group is, more tightly.
+        drop(test.reads(Group::Foreground, bound() + 1));
+        assert_eq!(test.asked.borrow().submitted, 2 * bound() + 1);
+        test.core.poll_driver(Wait::No);
+        test.asked.borrow_mut().most = 0;
+        while !test.asked.borrow().in_flight.is_empty() {
+            test.complete_one();
+        }
+        assert!(test.asked.borrow().most <= bound());
+        for read in reads.iter_mut().flatten() {
+            assert!(read.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready());
+        }
+    }
+
+    #[test]
+    fn what_is_dropped_while_it_waits_never_starts_and_makes_room() {
+        let test = Test::new();
+        let mut reads = test.reads(Group::Flush, 40);
+        let flying = test.asked.borrow().in_flight.len();
+        assert!(flying < 40);
+        // One in flight, and all but the last of those that wait.
+        for read in reads.iter_mut().take(39).skip(flying - 1) {
+            drop(read.take());
+        }
+        test.core.poll_driver(Wait::No);
+        assert_eq!(test.asked.borrow().submitted, flying + 1, "the last one has the room");
+        assert_eq!(test.asked.borrow().in_flight.len(), flying);
+        assert_eq!(test.core.operations.borrow().keys().len(), flying);
+    }
+
+    #[test]
+    fn a_shard_that_ends_starts_nothing_that_waits() {
+        let test = Test::new();
+        let reads = test.reads(Group::Compaction, 3 * bound());
+        std::mem::forget(reads);
+        test.core.drain().expect("drained");
+        assert_eq!(test.asked.borrow().submitted, bound());
+        assert!(test.core.operations.borrow().keys().is_empty());
     }
 }

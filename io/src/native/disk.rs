@@ -9,11 +9,12 @@ use std::rc::Rc;
 use std::sync::atomic::Ordering;
 
 use super::calls::{self, during};
-use super::core::{Core, Operate};
+use super::core::Core;
 use super::driver::Driver;
+use super::operate::Operate;
 use super::work::{OpenFile, Work};
 use crate::limits::BLOCK_BYTES;
-use crate::{Buffer, DirectoryEntry, Disk, Durability, File, OpenMode};
+use crate::{Buffer, DirectoryEntry, Disk, Durability, File, Group, OpenMode};
 
 /// The machine's directories and files.
 ///
@@ -21,17 +22,19 @@ use crate::{Buffer, DirectoryEntry, Disk, Durability, File, OpenMode};
 /// on the shard's own thread: see [`calls`]. Flushing a directory goes through the driver.
 pub(crate) struct NativeDisk<D: Driver> {
     core: Rc<Core<D>>,
+    /// What its files are for.
+    group: Group,
 }
 
 impl<D: Driver> NativeDisk<D> {
-    pub(crate) fn new(core: &Rc<Core<D>>) -> Self {
-        Self { core: Rc::clone(core) }
+    pub(crate) fn new(core: &Rc<Core<D>>, group: Group) -> Self {
+        Self { core: Rc::clone(core), group }
     }
 }
 
 impl<D: Driver> Clone for NativeDisk<D> {
     fn clone(&self) -> Self {
-        Self::new(&self.core)
+        Self::new(&self.core, self.group)
     }
 }
 
@@ -55,7 +58,7 @@ impl<D: Driver> Disk for NativeDisk<D> {
         path: &Path,
         mode: OpenMode,
     ) -> impl Future<Output = io::Result<NativeFile<D>>> + 'static {
-        let (core, path) = (Rc::clone(&self.core), path.to_path_buf());
+        let (core, path, group) = (Rc::clone(&self.core), path.to_path_buf(), self.group);
         async move {
             let (fd, direct) = calls::open_file(&path, mode)
                 .map_err(during(format_args!("opening {}", path.display())))?;
@@ -66,7 +69,7 @@ impl<D: Driver> Disk for NativeDisk<D> {
                      costs memory and copies"
                 );
             }
-            let file = core.open_file(fd, path, true);
+            let file = core.open_file(fd, path, group);
             Ok(NativeFile { file: Rc::new(file), core })
         }
     }
@@ -110,7 +113,7 @@ impl<D: Driver> Disk for NativeDisk<D> {
         async move {
             let fd = calls::open_directory(&path)
                 .map_err(during(format_args!("opening directory {}", path.display())))?;
-            let file = Rc::new(core.open_file(fd, path, false));
+            let file = Rc::new(OpenFile::used_once(fd, path));
             let work = Work::Sync { file: Rc::clone(&file), data_only: false };
             let (result, _) = Operate::new(&core, work).await;
             outcome(result)

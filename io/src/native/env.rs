@@ -12,24 +12,26 @@ use super::mesh::MeshEnd;
 use super::net::NativeNet;
 use super::timers::Sleep;
 use crate::executor::YieldNow;
-use crate::{Env, Monotonic, RandomStream, Task, WallTime};
+use crate::{Env, Group, Monotonic, RandomStream, Task, WallTime};
 
 /// The world as a shard in production sees it, through the driver `D`.
 pub(crate) struct NativeEnv<D: Driver> {
     core: Rc<Core<D>>,
+    group: Group,
     disk: NativeDisk<D>,
     net: NativeNet<D>,
 }
 
 impl<D: Driver> NativeEnv<D> {
-    pub(crate) fn new(core: &Rc<Core<D>>) -> Self {
-        Self { core: Rc::clone(core), disk: NativeDisk::new(core), net: NativeNet::new(core) }
+    pub(crate) fn new(core: &Rc<Core<D>>, group: Group) -> Self {
+        let (disk, net) = (NativeDisk::new(core, group), NativeNet::new(core));
+        Self { core: Rc::clone(core), group, disk, net }
     }
 }
 
 impl<D: Driver> Clone for NativeEnv<D> {
     fn clone(&self) -> Self {
-        Self::new(&self.core)
+        Self::new(&self.core, self.group)
     }
 }
 
@@ -75,7 +77,11 @@ impl<D: Driver> Env for NativeEnv<D> {
         F: Future + 'static,
         F::Output: 'static,
     {
-        self.core.executor.spawn(future)
+        self.core.executor.spawn_in(self.group, future)
+    }
+
+    fn in_group(&self, group: Group) -> Self {
+        Self::new(&self.core, group)
     }
 
     fn yield_now(&self) -> impl Future<Output = ()> + 'static {

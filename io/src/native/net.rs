@@ -10,9 +10,10 @@ use std::rc::Rc;
 use bytes::{Bytes, BytesMut};
 
 use super::calls::during;
-use super::core::{Core, Operate};
+use super::core::Core;
 use super::disk::outcome;
 use super::driver::Driver;
+use super::operate::Operate;
 use super::sockets::{self, Address};
 use super::work::{Accepted, Accepting, Message, Parked, Socket, Turnstile, Work, take_accepted};
 use crate::{Listener, Net, Stream};

@@ -16,6 +16,8 @@ pub(crate) struct Slot {
 
 /// Who waits for an operation.
 pub(crate) enum State {
+    /// Held back until its group has less in flight; the task to wake.
+    Held(Waker),
     /// In flight; the task to wake.
     Waiting(Waker),
     /// In flight, and nobody wants the result.
@@ -83,13 +85,12 @@ mod tests {
     use std::rc::Rc;
 
     use super::*;
-    use crate::native::driver::ReleasedSlots;
     use crate::native::work::OpenFile;
 
     fn slot(state: State) -> Slot {
         let path = std::path::PathBuf::from("/dev/null");
         let fd = std::fs::File::open(&path).expect("it is there").into();
-        let file = Rc::new(OpenFile { fd, path, slot: None, released: ReleasedSlots::default() });
+        let file = Rc::new(OpenFile::used_once(fd, path));
         Slot { work: Work::Sync { file, data_only: true }, state }
     }
 

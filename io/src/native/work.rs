@@ -20,14 +20,16 @@ use bytes::{Bytes, BytesMut};
 use super::driver::{FileTarget, ReleasedSlots, Request};
 use super::listeners::ListeningSocket;
 use super::sockets::Address;
-use crate::limits::SEND_SEGMENTS;
-use crate::{Buffer, Durability};
+use crate::limits::{GROUP_OPERATION_BYTES, SEND_SEGMENTS};
+use crate::{Buffer, Durability, Group};
 
 /// An open file or directory.
 #[derive(Debug)]
 pub(crate) struct OpenFile {
     pub(crate) fd: OwnedFd,
     pub(crate) path: std::path::PathBuf,
+    /// What it is for.
+    pub(crate) group: Group,
     /// Its place among the driver's registered files, if it has one.
     pub(crate) slot: Option<u32>,
     /// Where that goes when the file is closed.
@@ -35,6 +37,12 @@ pub(crate) struct OpenFile {
 }
 
 impl OpenFile {
+    /// A file for one operation, unknown to the driver.
+    pub(crate) fn used_once(fd: OwnedFd, path: std::path::PathBuf) -> Self {
+        let group = Group::Foreground;
+        Self { fd, path, group, slot: None, released: ReleasedSlots::default() }
+    }
+
     fn target(&self) -> FileTarget {
         FileTarget { fd: self.fd.as_raw_fd(), slot: self.slot }
     }
@@ -238,6 +246,18 @@ impl Work {
     /// Whether others wait for it, most likely: a durable write is what commits wait for.
     pub(crate) const fn is_urgent(&self) -> bool {
         matches!(self, Self::Write { durability: Durability::Durable, .. })
+    }
+
+    /// The group whose bytes in flight are bounded, and what this counts for among them. None for
+    /// what never waits.
+    pub(crate) fn budgeted(&self) -> Option<(Group, u64)> {
+        let (file, bytes) = match self {
+            Self::Read { file, buffer, .. } => (file, buffer.capacity()),
+            Self::Write { file, buffer, .. } => (file, buffer.len()),
+            _ => return None,
+        };
+        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX).max(GROUP_OPERATION_BYTES);
+        Some((file.group, bytes))
     }
 
     /// The next request. Called when none is in flight for this work.

@@ -21,6 +21,7 @@ mod cancel_net;
 mod cancel_rest;
 mod disk;
 mod flight;
+mod groups;
 mod lengths;
 mod listeners;
 mod locks;

@@ -10,7 +10,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::future::{Either, select};
-use woodchuck_io::{Buffer, Disk, Env, Listener, Mesh, Net, Parcel, Program, RandomStream, Task};
+use woodchuck_io::{
+    Buffer, Disk, Env, Group, Listener, Mesh, Net, Parcel, Program, RandomStream, Task,
+};
 
 use super::files::{BLOCK, Model, POISON, Target};
 use super::ledger::Ledger;
@@ -266,7 +268,9 @@ impl<E: Env> Shard<E> {
     async fn change_file(&mut self) {
         let name = format!("{}-{}", self.env.mesh().shard(), self.former_files.len() + 1);
         let path = self.options.directory.join(name);
-        let next = Target::create(&self.env, &path, &self.next_write).await;
+        // The groups in turn, while operations on the file before still go on.
+        let group = Group::ALL[(self.former_files.len() + 1) % Group::ALL.len()];
+        let next = Target::create(&self.env.in_group(group), &path, &self.next_write).await;
         self.former_files.push(std::mem::replace(&mut self.file, next));
     }
 
