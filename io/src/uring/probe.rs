@@ -52,7 +52,16 @@ pub(super) fn build(mode: CompletionMode) -> io::Result<IoUring> {
     for (_, set) in setup(mode) {
         set(&mut builder);
     }
-    builder.setup_cqsize(RING_COMPLETIONS).dontfork().build(RING_SUBMISSIONS)
+    builder.setup_cqsize(RING_COMPLETIONS).dontfork().build(RING_SUBMISSIONS).map_err(|error| {
+        let hint = match error.raw_os_error() {
+            // Kernels since about 6.14 count the queues.
+            Some(libc::ENOMEM) => {
+                "; a ring may count as locked memory, some 100 KiB a shard: see `ulimit -l`"
+            }
+            _ => "",
+        };
+        io::Error::new(error.kind(), format!("setting up a ring: {error}{hint}"))
+    })
 }
 
 /// Sets up a ring as shards do and checks that it can do all they ask.
@@ -67,8 +76,7 @@ pub(crate) fn probe(mode: CompletionMode) -> io::Result<()> {
 
 /// Sets up a ring as shards do and looks at what it can do.
 pub(crate) fn look(mode: CompletionMode) -> io::Result<Rings> {
-    let ring = build(mode)
-        .map_err(|error| io::Error::new(error.kind(), format!("setting up a ring: {error}")))?;
+    let ring = build(mode)?;
     let mut known = Probe::new();
     ring.submitter().register_probe(&mut known).map_err(|error| {
         io::Error::new(error.kind(), format!("asking what rings can do: {error}"))
