@@ -3,7 +3,8 @@
 //! **What lives here.** [`Env`] and the traits it hands out ([`Disk`], [`File`], [`Net`],
 //! [`Listener`], [`Stream`], [`Mesh`]), the aligned [`Buffer`] that direct I/O needs, the task
 //! [`executor`] that production and simulation share, and the production backends: `uring` (one
-//! ring a core) and `posix` (ordinary system calls, for places where io_uring is refused).
+//! ring a core), `posix` (ordinary system calls, for places where io_uring is refused) and, with the
+//! feature of that name, `glommio` (files and sockets of that runtime, to be measured against).
 //!
 //! **How data flows.** A shard is a [`Program`]: an async function generic over `Env`. In
 //! production [`runtime::Runtime::start`] starts one pinned thread a shard and hands each an
@@ -20,6 +21,8 @@ pub mod buffer;
 pub mod ceiling;
 mod env;
 pub mod executor;
+#[cfg(feature = "glommio")]
+mod glommio;
 pub mod limits;
 mod native;
 mod posix;

@@ -101,6 +101,20 @@ pub const LISTEN_BACKLOG: i32 = 4096;
 /// Segments handed to the kernel in one send: its own limit, `IOV_MAX`.
 pub const SEND_SEGMENTS: usize = 1024;
 
+/// Memory that glommio registers with its three rings, in bytes, and reads and writes through. Each
+/// ring is charged with it: three times this fits the usual limit on locked memory, 8 MiB.
+pub const GLOMMIO_MEMORY_BYTES: usize = 2 << 20;
+
+/// The most bytes that one request to glommio moves: what is longer goes piece by piece, so that a
+/// copy of it does not take as much memory again.
+pub const GLOMMIO_PIECE_BYTES: usize = 512 << 10;
+
+/// The longest that glommio is asked to sleep at once, in seconds.
+pub const GLOMMIO_SLEEP_S: u64 = 3600;
+
+const _: () = assert!(3 * GLOMMIO_MEMORY_BYTES <= 8 << 20, "an ordinary user can lock it");
+const _: () = assert!(GLOMMIO_PIECE_BYTES <= GLOMMIO_MEMORY_BYTES, "a piece fits the memory");
+const _: () = assert!(GLOMMIO_PIECE_BYTES.is_multiple_of(BLOCK_BYTES), "pieces are whole blocks");
 const _: () = assert!(REGISTERED_CHUNKS <= 1 << 14, "the most buffers that a ring takes");
 const _: () = assert!(RING_SUBMISSIONS.is_power_of_two(), "the kernel rounds it up otherwise");
 const _: () = assert!(RING_COMPLETIONS >= 2 * RING_SUBMISSIONS, "an operation and its cancel");

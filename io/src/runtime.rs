@@ -46,7 +46,7 @@ use crate::posix::Posix;
 use crate::uring::{self, Ring};
 use crate::{Group, Program};
 
-/// The environment variable that chooses the backend: `automatic`, `uring` or `posix`.
+/// The environment variable that chooses the backend: `automatic`, `uring`, `posix` or `glommio`.
 pub const BACKEND_VARIABLE: &str = "WOODCHUCK_IO";
 
 /// How shards reach the kernel.
@@ -60,6 +60,9 @@ pub enum Backend {
     Uring,
     /// Ordinary system calls on helper threads, and epoll.
     Posix,
+    /// Files and sockets of the runtime glommio, to be measured against. Starts only in a build with
+    /// the feature `glommio`; `Unsupported` in any other.
+    Glommio,
 }
 
 impl Backend {
@@ -82,11 +85,12 @@ impl FromStr for Backend {
             "automatic" => Ok(Self::Automatic),
             "uring" => Ok(Self::Uring),
             "posix" => Ok(Self::Posix),
+            "glommio" => Ok(Self::Glommio),
             _ => Err(io::Error::new(
                 io::ErrorKind::InvalidInput,
                 format!(
-                    "{BACKEND_VARIABLE} is \"{text}\"; it can be \"uring\", \"posix\" or \
-                     \"automatic\""
+                    "{BACKEND_VARIABLE} is \"{text}\"; it can be \"uring\", \"posix\", \
+                     \"glommio\" or \"automatic\""
                 ),
             )),
         }
@@ -99,6 +103,7 @@ impl fmt::Display for Backend {
             Self::Automatic => "automatic",
             Self::Uring => "uring",
             Self::Posix => "posix",
+            Self::Glommio => "glommio",
         })
     }
 }
@@ -135,7 +140,7 @@ pub struct RuntimeOptions {
     pub backend: Backend,
     /// Whether each shard is bound to one CPU of those the process may use, in turn.
     pub pin: bool,
-    /// How rings complete; nothing to the posix backend.
+    /// How rings complete; nothing to the other backends.
     pub completion_mode: CompletionMode,
     /// What idle shards do.
     pub idle_policy: IdlePolicy,
@@ -213,15 +218,17 @@ impl<T: Send + 'static> Runtime<T> {
     /// Starts one thread a shard and runs `program` on each.
     ///
     /// Fails if the options make no sense, if the system has no room for the threads, or if
-    /// [`Backend::Uring`] was asked for and is refused. A shard that panics asks the others to
+    /// [`Backend::Uring`] or [`Backend::Glommio`] was asked for and is refused. A shard that panics asks the others to
     /// stop; what the process does then is the caller's to say, after [`join`](Self::join).
     pub fn start<P: Program<Output = T>>(options: RuntimeOptions, program: P) -> io::Result<Self> {
         if !(1..=SHARDS).contains(&options.shards) {
             let message = format!("{} shards were asked for; 1 to {SHARDS} can be", options.shards);
             return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
         }
-        if options.backend == Backend::Posix {
-            return launch::<Posix, P>(&options, program);
+        match options.backend {
+            Backend::Posix => return launch::<Posix, P>(&options, program),
+            Backend::Glommio => return launch_glommio(&options, program),
+            Backend::Automatic | Backend::Uring => {}
         }
         let launched = uring::probe(options.completion_mode)
             .and_then(|()| launch::<Ring, P>(&options, program.clone()));
@@ -359,6 +366,29 @@ fn launch<D: Driver, P: Program>(
     Ok(runtime)
 }
 
+#[cfg(feature = "glommio")]
+fn launch_glommio<P: Program>(
+    options: &RuntimeOptions,
+    program: P,
+) -> io::Result<Runtime<P::Output>> {
+    launch::<crate::glommio::Glommio, P>(options, program)
+}
+
+#[cfg(not(feature = "glommio"))]
+fn launch_glommio<P: Program>(
+    _options: &RuntimeOptions,
+    _program: P,
+) -> io::Result<Runtime<P::Output>> {
+    Err(io::Error::new(
+        io::ErrorKind::Unsupported,
+        format!(
+            "the backend \"glommio\" was asked for, and is not in this build: it is built with the \
+             feature \"glommio\" of woodchuck-io. Without it there are \"uring\" and \"posix\"; see \
+             {BACKEND_VARIABLE}"
+        ),
+    ))
+}
+
 /// The life of a shard's thread. None if it never began.
 fn run_shard<D: Driver, P: Program>(launch: Launch<P>) -> Option<Result<P::Output, ShardPanic>> {
     let Launch { process, shard, cpu, setup, idle_policy, program, made, begin } = launch;
@@ -435,7 +465,7 @@ mod tests {
 
     #[test]
     fn backends_are_parsed_by_name_and_nothing_else() {
-        for backend in [Backend::Automatic, Backend::Uring, Backend::Posix] {
+        for backend in [Backend::Automatic, Backend::Uring, Backend::Posix, Backend::Glommio] {
             assert_eq!(backend.to_string().parse::<Backend>().expect("its own name"), backend);
         }
         let error = "io_uring".parse::<Backend>().expect_err("not a name");

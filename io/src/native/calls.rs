@@ -106,7 +106,7 @@ pub(crate) fn unlock(fd: RawFd) {
 }
 
 /// What the kernel knows of an open file or directory.
-fn status(fd: RawFd) -> io::Result<libc::stat> {
+pub(crate) fn status(fd: RawFd) -> io::Result<libc::stat> {
     let mut status = MaybeUninit::<libc::stat>::uninit();
     // SAFETY: `status` is writable and as large as the call wants it.
     check(unsafe { libc::fstat(fd, status.as_mut_ptr()) })?;

@@ -102,7 +102,7 @@ fn serve(jobs: &Receiver<Job>, finished: &SegQueue<Completion>, doorbell: &Doorb
 /// # Safety
 /// The request's addresses are valid for their lengths and belong to this call until it returns;
 /// its descriptor is open.
-unsafe fn carry_out(request: Request) -> i32 {
+pub(crate) unsafe fn carry_out(request: Request) -> i32 {
     match request {
         Request::Read { file: FileTarget { fd, .. }, start, length, offset, .. } => {
             let Ok(offset) = i64::try_from(offset) else { return -libc::EINVAL };

@@ -5,8 +5,8 @@
 //! ownership to the slots of the operations: a dropped file operation's buffer stays there until
 //! its helper is done.
 
-mod helpers;
-mod readiness;
+pub(crate) mod helpers;
+pub(crate) mod readiness;
 
 use std::io;
 use std::sync::Arc;

@@ -164,7 +164,7 @@ fn silence(doorbell: &Doorbell) {
     unsafe { libc::read(doorbell.fd(), (&raw mut count).cast(), 8) };
 }
 
-fn descriptor(request: &Request) -> RawFd {
+pub(crate) fn descriptor(request: &Request) -> RawFd {
     match *request {
         Request::Accept { fd, .. }
         | Request::Connect { fd, .. }
@@ -183,7 +183,7 @@ fn descriptor(request: &Request) -> RawFd {
 /// # Safety
 /// The request's addresses are valid for their lengths and belong to this call until it returns;
 /// its descriptor is open.
-unsafe fn attempt(request: &Request, first: bool) -> Option<i32> {
+pub(crate) unsafe fn attempt(request: &Request, first: bool) -> Option<i32> {
     // SAFETY, of every call below: the addresses are as the caller promised.
     let result = match *request {
         Request::Accept { fd, address, length } => {

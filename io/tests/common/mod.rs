@@ -4,7 +4,7 @@
 #![allow(unreachable_pub, reason = "shared by test files, each of which is its own crate")]
 
 use std::future::{Future, poll_fn};
-use std::io::Write as _;
+use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -149,6 +149,14 @@ pub fn skipped(what: impl std::fmt::Display) {
     writeln!(std::io::stderr(), "skipped: {what} ({number} so far)").ok();
 }
 
+/// The backends of this build.
+pub const BACKENDS: &[Backend] = &[
+    Backend::Uring,
+    Backend::Posix,
+    #[cfg(feature = "glommio")]
+    Backend::Glommio,
+];
+
 /// Options for a small, unpinned runtime.
 pub fn options(backend: Backend, shards: usize) -> RuntimeOptions {
     RuntimeOptions { shards, backend, pin: false, ..RuntimeOptions::default() }
@@ -162,7 +170,7 @@ pub fn start<P: Program>(
 ) -> Option<Runtime<P::Output>> {
     match Runtime::start(options(backend, shards), program) {
         Ok(runtime) => Some(runtime),
-        Err(error) if backend == Backend::Uring => {
+        Err(error) if backend == Backend::Uring || error.kind() == ErrorKind::Unsupported => {
             skipped(error);
             None
         }

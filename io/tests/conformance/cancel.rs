@@ -8,7 +8,6 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use woodchuck_io::runtime::Backend;
 use woodchuck_io::{
     Buffer, Disk, Durability, Env, File, Listener, Mesh, Net, OpenMode, Program, Stream,
 };
@@ -58,7 +57,7 @@ impl Program for DroppedWrites {
 
 #[test]
 fn dropped_writes_write_their_own_bytes_or_none() {
-    for backend in [Backend::Uring, Backend::Posix] {
+    for &backend in common::BACKENDS {
         let scratch = Scratch::new();
         let path = scratch.path().join("a");
         // The shard ends when nothing is in flight any more, so the file is at rest afterwards.

@@ -13,7 +13,7 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-pub(crate) use shared::{options, pattern_of, patterned, poll_once, skipped, start};
+pub(crate) use shared::{BACKENDS, options, pattern_of, patterned, poll_once, skipped, start};
 use woodchuck_io::runtime::Backend;
 use woodchuck_io::{Buffer, Disk, Durability, Env, File, Listener, Net, OpenMode, Program, Stream};
 use woodchuck_sim::{Faults, SimEnv, World, WorldOptions};
@@ -246,6 +246,14 @@ macro_rules! on_kernel {
             let backend = woodchuck_io::runtime::Backend::Posix;
             $crate::common::run(backend, $shards, Check(scratch.path()));
         }
+
+        #[cfg(feature = "glommio")]
+        #[test]
+        fn glommio() {
+            let scratch = $crate::common::Scratch::new();
+            let backend = woodchuck_io::runtime::Backend::Glommio;
+            $crate::common::run(backend, $shards, Check(scratch.path()));
+        }
     };
 }
 
@@ -268,6 +276,12 @@ macro_rules! small_disk_check {
             #[test]
             fn posix() {
                 run_on_small_disk(woodchuck_io::runtime::Backend::Posix, 1, Check);
+            }
+
+            #[cfg(feature = "glommio")]
+            #[test]
+            fn glommio() {
+                run_on_small_disk(woodchuck_io::runtime::Backend::Glommio, 1, Check);
             }
 
             #[test]

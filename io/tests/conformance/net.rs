@@ -4,7 +4,6 @@ use std::io::ErrorKind;
 use std::net::SocketAddr;
 
 use bytes::{Bytes, BytesMut};
-use woodchuck_io::runtime::Backend;
 use woodchuck_io::{Env, Listener, Mesh, Net, Stream};
 
 use crate::common::{self, FEW_SEEDS, any, is_simulated, pair, pair_on, read_to_end, skipped};
@@ -171,7 +170,7 @@ kernel_check!(two_runtimes_never_share_an_address, 1, |env, directory| {
             env.net().listen(self.0).await.err().expect("taken").kind()
         }
     }
-    for backend in [Backend::Uring, Backend::Posix] {
+    for &backend in common::BACKENDS {
         if let Some(runtime) = common::start(backend, 1, Other(local)) {
             assert_eq!(runtime.join(), [Ok(ErrorKind::AddrInUse)]);
         }

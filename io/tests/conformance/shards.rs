@@ -204,7 +204,7 @@ fn stop_while_idle(backend: Backend, pause: Duration) {
 
 #[test]
 fn idle_shards_stop_on_both_backends() {
-    for backend in [Backend::Uring, Backend::Posix] {
+    for &backend in common::BACKENDS {
         for milliseconds in [0, 0, 0, 1, 50] {
             stop_while_idle(backend, Duration::from_millis(milliseconds));
         }
@@ -249,7 +249,7 @@ impl Program for Panics {
 
 #[test]
 fn a_panic_ends_its_shard_and_stops_the_others() {
-    for backend in [Backend::Uring, Backend::Posix] {
+    for &backend in common::BACKENDS {
         let Some(runtime) = common::start(backend, 3, Panics) else { continue };
         let ended = runtime.join();
         assert_eq!((&ended[0], &ended[2]), (&Ok(()), &Ok(())));
