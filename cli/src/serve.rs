@@ -45,8 +45,8 @@ pub(crate) struct Arguments {
     #[arg(long)]
     no_auto_create_topics: bool,
 
-    /// How to reach the kernel: automatic, uring or posix. [default: what WOODCHUCK_IO says, or
-    /// automatic: io_uring where it is allowed]
+    /// How to reach the kernel: automatic, uring, posix or, if it is built in, glommio. [default:
+    /// what WOODCHUCK_IO says, or automatic: io_uring where it is allowed]
     #[arg(long, value_name = "BACKEND")]
     io: Option<String>,
 }
@@ -55,9 +55,9 @@ pub(crate) struct Arguments {
 pub(crate) fn run(arguments: Arguments) -> Result<(), String> {
     start_logging();
     let backend = match &arguments.io {
-        Some(name) => name
-            .parse()
-            .map_err(|_| format!("--io {name} is not known; give automatic, uring or posix"))?,
+        Some(name) => name.parse().map_err(|_| {
+            format!("--io {name} is not known; give automatic, uring, posix or glommio")
+        })?,
         None => Backend::from_environment().map_err(|error| error.to_string())?,
     };
     let mut runtime = RuntimeOptions { backend, ..RuntimeOptions::default() };

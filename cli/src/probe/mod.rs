@@ -62,8 +62,8 @@ pub(crate) struct Arguments {
     #[arg(value_name = "DIR")]
     directory: PathBuf,
 
-    /// How to reach the kernel: automatic, uring or posix. [default: what WOODCHUCK_IO says, or
-    /// automatic: io_uring where it is allowed]
+    /// How to reach the kernel: automatic, uring, posix or, if it is built in, glommio. [default:
+    /// what WOODCHUCK_IO says, or automatic: io_uring where it is allowed]
     #[arg(long, value_name = "BACKEND", value_parser = parse_backend)]
     io: Option<Backend>,
 
@@ -274,7 +274,7 @@ fn scratch_bytes(available_bytes: u64, asked: Option<u64>) -> Result<u64, String
 }
 
 fn parse_backend(text: &str) -> Result<Backend, String> {
-    text.parse().map_err(|_| "give automatic, uring or posix".to_owned())
+    text.parse().map_err(|_| "give automatic, uring, posix or glommio".to_owned())
 }
 
 fn parse_seconds(text: &str) -> Result<f64, String> {

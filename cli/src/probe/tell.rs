@@ -251,6 +251,7 @@ fn settings(told: &mut String, report: &Report) {
             "posix: ordinary system calls, made by {} threads for each shard",
             settings.helper_threads
         ),
+        Backend::Glommio => "glommio: the runtime of that name, to be compared with".to_owned(),
         Backend::Uring | Backend::Automatic => format!(
             "uring, {}: {}; {} submissions, {} completions",
             match settings.completion_mode {

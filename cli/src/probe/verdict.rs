@@ -350,6 +350,12 @@ fn backend(report: &Report) -> Sentence {
              measured. Without --io and WOODCHUCK_IO, Woodchuck uses io_uring."
                 .to_owned(),
         ),
+        (Backend::Glommio, _) => note(
+            "glommio-chosen",
+            "glommio was asked for, and was measured. It is there to be compared with: without \
+             --io and WOODCHUCK_IO, Woodchuck uses io_uring by itself."
+                .to_owned(),
+        ),
         (Backend::Uring | Backend::Automatic, _) => good(
             "uring",
             "io_uring is allowed, and Woodchuck will use it: one ring for each shard.".to_owned(),
@@ -589,6 +595,8 @@ mod tests {
         });
         assert!(told.text.contains("rings lack WRITE"), "{}", told.text);
         let chosen = said("posix-chosen", |report| report.settings.backend = Backend::Posix);
+        assert_eq!(chosen.level, Level::Note);
+        let chosen = said("glommio-chosen", |report| report.settings.backend = Backend::Glommio);
         assert_eq!(chosen.level, Level::Note);
     }
 
