@@ -37,7 +37,7 @@ fn nothing_is_lost_and_nothing_leaks() {
     let mut rounds = 0;
     let mut whole_connections = 0;
     loop {
-        for backend in [Backend::Uring, Backend::Posix] {
+        for &backend in common::BACKENDS {
             for shards in 1..=3 {
                 eprintln!("WOODCHUCK_TORTURE_SEED={seed}: {shards} shards on {backend}");
                 watch.begin(format!("seed {seed}, {shards} shards on {backend}"));
@@ -57,7 +57,7 @@ fn nothing_is_lost_and_nothing_leaks() {
 
 /// One life of a runtime. How many connections it had from end to end; None if it cannot start.
 fn round(backend: Backend, shards: usize, seed: u64) -> Option<usize> {
-    let before = common::Held::now();
+    let before = common::Held::now().and_known_leaks(backend, shards);
     let scratch = Scratch::new();
     let ledger = Ledger::default();
     let program = Torture::new(scratch.path(), seed, STEPS, ledger.clone());
