@@ -472,4 +472,22 @@ mod tests {
         assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
         assert!(error.to_string().contains("WOODCHUCK_IO is \"io_uring\""), "{error}");
     }
+
+    #[cfg(not(feature = "glommio"))]
+    #[test]
+    fn a_backend_that_is_not_built_in_says_so() {
+        #[derive(Clone)]
+        struct Nothing;
+
+        impl Program for Nothing {
+            type Output = ();
+
+            async fn run<E: crate::Env>(self, _env: E) {}
+        }
+
+        let options = RuntimeOptions { backend: Backend::Glommio, ..RuntimeOptions::default() };
+        let error = Runtime::start(options, Nothing).expect_err("it is not there");
+        assert_eq!(error.kind(), io::ErrorKind::Unsupported);
+        assert!(error.to_string().contains("the feature \"glommio\""), "{error}");
+    }
 }

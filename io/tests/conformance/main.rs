@@ -1,6 +1,7 @@
 //! One suite for everything that claims to be an [`Env`](woodchuck_io::Env): the same cases, held to
 //! the promises of `io/src/env.rs`, on the backends `uring` and `posix` over the kernel, and on the
-//! simulated disk and network.
+//! simulated disk and network. With the feature `glommio` they run on that backend, too, and none of
+//! them is left out.
 //!
 //! A case asserts what the seam's text promises and no more. Where the text is silent and the worlds
 //! differ, the case accepts what each does and says so. What only a kernel can show (another
