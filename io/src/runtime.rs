@@ -218,8 +218,8 @@ impl<T: Send + 'static> Runtime<T> {
     /// Starts one thread a shard and runs `program` on each.
     ///
     /// Fails if the options make no sense, if the system has no room for the threads, or if
-    /// [`Backend::Uring`] or [`Backend::Glommio`] was asked for and is refused. A shard that panics asks the others to
-    /// stop; what the process does then is the caller's to say, after [`join`](Self::join).
+    /// [`Backend::Uring`] or [`Backend::Glommio`] was asked for and is refused. A shard that panics
+    /// asks the others to stop; what the process does then is the caller's to say, after [`join`](Self::join).
     pub fn start<P: Program<Output = T>>(options: RuntimeOptions, program: P) -> io::Result<Self> {
         if !(1..=SHARDS).contains(&options.shards) {
             let message = format!("{} shards were asked for; 1 to {SHARDS} can be", options.shards);
