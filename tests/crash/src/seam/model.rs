@@ -1,0 +1,244 @@
+//! What may be on the disk after a power cut, from what was done before it.
+//!
+//! For each sector, length and name the model keeps all that it may be: what it was at the last
+//! promise, and everything that was begun since. A promise (a durable write, `sync_data`,
+//! `sync_directory`) that was kept leaves one.
+//!
+//! Besides the table in `io/src/env.rs` it holds a rename to be one step: a file whose name was
+//! durable, and that was neither removed nor replaced, has one of its names.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::limits::SECTOR_BYTES;
+use crate::seam::plan::{FileNumber, Name, Operation, stamp_of};
+
+const SECTORS_PER_BLOCK: u64 = (woodchuck_io::limits::BLOCK_BYTES / SECTOR_BYTES) as u64;
+
+/// What a sector or a name may be, and what it is for those who look at it now.
+#[derive(Clone, Debug)]
+struct Slot<T> {
+    possible: BTreeSet<T>,
+    now: T,
+}
+
+impl<T: Ord + Clone> Slot<T> {
+    fn new(value: T) -> Self {
+        Self { possible: BTreeSet::from([value.clone()]), now: value }
+    }
+
+    fn settle(&mut self) {
+        self.possible = BTreeSet::from([self.now.clone()]);
+    }
+}
+
+/// A file. Lengths are in blocks, sectors are numbered from its start.
+#[derive(Clone, Debug)]
+struct FileModel {
+    /// Stamps. A sector that is not in here is zero.
+    sectors: BTreeMap<u64, Slot<u32>>,
+    lengths: Slot<u64>,
+}
+
+/// The model of a round.
+#[derive(Clone, Debug, Default)]
+pub struct Model {
+    files: BTreeMap<FileNumber, FileModel>,
+    names: BTreeMap<Name, Slot<Option<FileNumber>>>,
+    /// Files that have a durable name and cannot have lost it.
+    kept: BTreeSet<FileNumber>,
+}
+
+/// What was promised and found, for showing that something was looked at.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Looked {
+    /// Files found.
+    pub files: u64,
+    /// Sectors that could only be one thing, and were.
+    pub settled: u64,
+    /// Sectors that could be several.
+    pub open: u64,
+}
+
+impl Model {
+    /// Notes that an operation was begun: it may have happened.
+    pub fn begin(&mut self, operation: &Operation) {
+        match *operation {
+            Operation::Create { file, name } => {
+                let model = FileModel { sectors: BTreeMap::new(), lengths: Slot::new(0) };
+                self.files.insert(file, model);
+                self.name(name).possible.insert(Some(file));
+            }
+            Operation::Write { file, block, blocks, stamp, .. } => {
+                let model = self.file(file);
+                for number in sectors(block, blocks) {
+                    model.sector(number).possible.insert(stamp);
+                }
+                let before = model.lengths.now;
+                // It may have got to any block.
+                model.lengths.possible.extend(before.max(block)..=before.max(block + blocks));
+            }
+            Operation::Allocate { file, blocks } => {
+                let model = self.file(file);
+                let length = blocks.max(model.lengths.now);
+                model.lengths.possible.insert(length);
+            }
+            Operation::Truncate { file, blocks } => {
+                let model = self.file(file);
+                model.lengths.possible.insert(blocks);
+                for (_, slot) in model.sectors.range_mut(blocks * SECTORS_PER_BLOCK..) {
+                    slot.possible.insert(0);
+                }
+            }
+            Operation::Rename { from, to } => {
+                let file = self.name(from).now;
+                self.name(from).possible.insert(None);
+                let slot = self.name(to);
+                slot.possible.insert(file);
+                let replaced = slot.now;
+                self.let_go(replaced);
+            }
+            Operation::Remove { name } => {
+                let slot = self.name(name);
+                slot.possible.insert(None);
+                let removed = slot.now;
+                self.let_go(removed);
+            }
+            Operation::SyncData { .. } | Operation::SyncDirectory => {}
+        }
+    }
+
+    /// Notes that an operation that was begun is done.
+    pub fn complete(&mut self, operation: &Operation) {
+        match *operation {
+            Operation::Create { file, name } => self.name(name).now = Some(file),
+            Operation::Write { file, block, blocks, durable, stamp } => {
+                let model = self.file(file);
+                for number in sectors(block, blocks) {
+                    let slot = model.sector(number);
+                    slot.now = stamp;
+                    if durable {
+                        slot.settle();
+                    }
+                }
+                let end = block + blocks;
+                let lengths = &mut model.lengths;
+                lengths.now = lengths.now.max(end);
+                if durable {
+                    lengths.possible = lengths.possible.iter().map(|l| *l.max(&end)).collect();
+                }
+            }
+            Operation::SyncData { file } => {
+                let model = self.file(file);
+                model.lengths.settle();
+                model.sectors.values_mut().for_each(Slot::settle);
+            }
+            Operation::Allocate { file, blocks } => {
+                let lengths = &mut self.file(file).lengths;
+                lengths.now = lengths.now.max(blocks);
+            }
+            Operation::Truncate { file, blocks } => {
+                let model = self.file(file);
+                model.lengths.now = blocks;
+                for (_, slot) in model.sectors.range_mut(blocks * SECTORS_PER_BLOCK..) {
+                    slot.now = 0;
+                }
+            }
+            Operation::Rename { from, to } => {
+                let file = self.name(from).now.take();
+                self.name(to).now = file;
+            }
+            Operation::Remove { name } => self.name(name).now = None,
+            Operation::SyncDirectory => {
+                self.names.values_mut().for_each(Slot::settle);
+                self.kept = self.names.values().filter_map(|slot| slot.now).collect();
+            }
+        }
+    }
+
+    /// Looks whether `found`, the content of each file by its name, is something that may be.
+    ///
+    /// # Errors
+    /// With what is wrong.
+    pub fn check(&self, seed: u64, found: &BTreeMap<Name, Vec<u8>>) -> Result<Looked, String> {
+        let mut looked = Looked::default();
+        let mut there = BTreeSet::new();
+        for (name, content) in found {
+            let slot = self.names.get(name).ok_or(format!("name {name} was never given"))?;
+            let mut problems = Vec::new();
+            for file in slot.possible.iter().flatten() {
+                match self.files[file].check(seed, *file, content) {
+                    Ok(in_file) => {
+                        there.insert(*file);
+                        looked.files += 1;
+                        looked.settled += in_file.settled;
+                        looked.open += in_file.open;
+                    }
+                    Err(problem) => problems.push(format!("not file {file}: {problem}")),
+                }
+            }
+            if problems.len() == slot.possible.iter().flatten().count() {
+                let blocks = content.len() / woodchuck_io::limits::BLOCK_BYTES;
+                let all = problems.join("; ");
+                return Err(format!("name {name}, {blocks} blocks, is nothing it may be: {all}"));
+            }
+        }
+        for (name, slot) in &self.names {
+            if !found.contains_key(name) && !slot.possible.contains(&None) {
+                return Err(format!("name {name} is gone; it may be of {:?}", slot.possible));
+            }
+        }
+        if let Some(lost) = self.kept.difference(&there).next() {
+            return Err(format!("file {lost} had a durable name and has none now"));
+        }
+        Ok(looked)
+    }
+
+    fn file(&mut self, number: FileNumber) -> &mut FileModel {
+        self.files.get_mut(&number).expect("a plan speaks of files that it created")
+    }
+
+    fn name(&mut self, name: Name) -> &mut Slot<Option<FileNumber>> {
+        self.names.entry(name).or_insert_with(|| Slot::new(None))
+    }
+
+    fn let_go(&mut self, file: Option<FileNumber>) {
+        if let Some(file) = file {
+            self.kept.remove(&file);
+        }
+    }
+}
+
+impl FileModel {
+    fn sector(&mut self, number: u64) -> &mut Slot<u32> {
+        self.sectors.entry(number).or_insert_with(|| Slot::new(0))
+    }
+
+    fn check(&self, seed: u64, file: FileNumber, content: &[u8]) -> Result<Looked, String> {
+        let block = woodchuck_io::limits::BLOCK_BYTES;
+        let blocks = (content.len() / block) as u64;
+        let lengths = &self.lengths.possible;
+        if !content.len().is_multiple_of(block) || !lengths.contains(&blocks) {
+            return Err(format!("{} bytes, not one of {lengths:?} blocks", content.len()));
+        }
+        let mut looked = Looked::default();
+        let zero = Slot::new(0);
+        for (number, bytes) in content.chunks(SECTOR_BYTES).enumerate() {
+            let number = number as u64;
+            let possible = &self.sectors.get(&number).unwrap_or(&zero).possible;
+            let stamp = stamp_of(seed, file, number, bytes);
+            if !stamp.is_some_and(|stamp| possible.contains(&stamp)) {
+                let is =
+                    stamp.map_or("what was never written".to_owned(), |s| format!("write {s}"));
+                return Err(format!("sector {number} is {is}, not one of the writes {possible:?}"));
+            }
+            let count = if possible.len() == 1 { &mut looked.settled } else { &mut looked.open };
+            *count += 1;
+        }
+        Ok(looked)
+    }
+}
+
+/// The sectors of these blocks.
+fn sectors(block: u64, blocks: u64) -> std::ops::Range<u64> {
+    block * SECTORS_PER_BLOCK..(block + blocks) * SECTORS_PER_BLOCK
+}
