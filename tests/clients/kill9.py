@@ -21,8 +21,8 @@ in four it is killed in the middle of that, too), and then everything is read ba
 Each round is a test. The last line is `kill9: N passed, M failed`.
 
 SIGKILL leaves the page cache alone, so what this shows is the process's own part: that nothing is
-acknowledged before it was handed to the kernel, and that recovery finds it. Power cuts are the
-simulator's business.
+acknowledged before it was handed to the kernel, and that recovery finds it. `power_cut.py` does the
+same with the power.
 """
 
 from __future__ import annotations
