@@ -39,7 +39,7 @@ use crate::limits::{DEVICE_BYTES_MAX, SECTOR_BYTES, SERVERS, UNMOUNT};
 /// What a volume is made with.
 #[derive(Clone, Debug)]
 pub struct VolumeOptions {
-    /// An empty directory for the mount points.
+    /// An empty directory for the mount points. It is removed in the end.
     pub directory: PathBuf,
     /// Size of the device.
     pub bytes: u64,
@@ -214,6 +214,7 @@ impl Drop for Volume {
         }
         std::fs::remove_file(self.image()).ok();
         std::fs::remove_dir(self.filesystem()).ok();
+        std::fs::remove_dir(&self.directory).ok();
     }
 }
 

@@ -242,3 +242,96 @@ impl FileModel {
 fn sectors(block: u64, blocks: u64) -> std::ops::Range<u64> {
     block * SECTORS_PER_BLOCK..(block + blocks) * SECTORS_PER_BLOCK
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::seam::plan::sector;
+
+    const SEED: u64 = 5;
+    const FILE: FileNumber = 1;
+    const CREATE: Operation = Operation::Create { file: FILE, name: 3 };
+
+    /// The model behind these operations, all of them done.
+    fn after(operations: &[Operation]) -> Model {
+        let mut model = Model::default();
+        for operation in operations {
+            model.begin(operation);
+            model.complete(operation);
+        }
+        model
+    }
+
+    fn write(block: u64, durable: bool, stamp: u32) -> Operation {
+        Operation::Write { file: FILE, block, blocks: 1, durable, stamp }
+    }
+
+    /// A file of blocks with these stamps, under name 3.
+    fn found(stamps: &[u32]) -> BTreeMap<Name, Vec<u8>> {
+        let sectors = stamps.iter().flat_map(|stamp| [*stamp; SECTORS_PER_BLOCK as usize]);
+        let numbered = sectors.enumerate();
+        let content = numbered.flat_map(|(at, stamp)| sector(SEED, FILE, stamp, at as u64));
+        BTreeMap::from([(3, content.collect())])
+    }
+
+    #[test]
+    fn a_durable_write_is_there_and_a_volatile_one_may_be() {
+        let model = after(&[CREATE, write(0, true, 1), write(1, false, 2), write(0, false, 3)]);
+        for stamps in [&[1][..], &[3], &[1, 0], &[1, 2], &[3, 2]] {
+            assert!(model.check(SEED, &found(stamps)).is_ok(), "{stamps:?}");
+        }
+        for stamps in [&[][..], &[0], &[2], &[1, 1], &[1, 2, 0]] {
+            assert!(model.check(SEED, &found(stamps)).is_err(), "{stamps:?}");
+        }
+    }
+
+    #[test]
+    fn synced_data_and_length_are_there() {
+        let truncated = Operation::Truncate { file: FILE, blocks: 1 };
+        let sync = Operation::SyncData { file: FILE };
+        let mut operations =
+            vec![CREATE, write(0, false, 1), write(1, false, 2), sync.clone(), truncated];
+        let model = after(&operations);
+        assert!(model.check(SEED, &found(&[1, 2])).is_ok());
+        assert!(model.check(SEED, &found(&[1])).is_ok());
+        assert!(model.check(SEED, &found(&[1, 0])).is_ok_and(|looked| looked.open > 0));
+        assert!(model.check(SEED, &found(&[0])).is_err());
+        operations.push(sync);
+        let model = after(&operations);
+        assert!(model.check(SEED, &found(&[1, 2])).is_err());
+        assert!(model.check(SEED, &found(&[1])).is_ok());
+    }
+
+    #[test]
+    fn a_name_is_durable_once_its_directory_was_synced() {
+        let mut operations = vec![CREATE, write(0, true, 1)];
+        assert!(after(&operations).check(SEED, &BTreeMap::new()).is_ok());
+        operations.push(Operation::SyncDirectory);
+        assert!(after(&operations).check(SEED, &BTreeMap::new()).is_err());
+        operations.push(Operation::Remove { name: 3 });
+        assert!(after(&operations).check(SEED, &BTreeMap::new()).is_ok());
+        assert!(after(&operations).check(SEED, &found(&[1])).is_ok());
+        operations.push(Operation::SyncDirectory);
+        assert!(after(&operations).check(SEED, &found(&[1])).is_err());
+    }
+
+    #[test]
+    fn a_renamed_file_has_one_of_its_names() {
+        let renamed = Operation::Rename { from: 3, to: 4 };
+        let model = after(&[CREATE, write(0, true, 1), Operation::SyncDirectory, renamed]);
+        let old = found(&[1]);
+        let new = BTreeMap::from([(4, old[&3].clone())]);
+        assert!(model.check(SEED, &old).is_ok());
+        assert!(model.check(SEED, &new).is_ok());
+        assert!(model.check(SEED, &BTreeMap::new()).is_err());
+    }
+
+    #[test]
+    fn what_another_file_held_is_not_taken_for_this_ones() {
+        let model = after(&[CREATE, write(0, false, 1)]);
+        let mut strange = found(&[1]);
+        let bytes = strange.get_mut(&3).expect("it was put there");
+        bytes[..SECTOR_BYTES].copy_from_slice(&sector(SEED, FILE + 1, 1, 0));
+        assert!(model.check(SEED, &strange).is_err());
+    }
+}
