@@ -135,9 +135,21 @@ pub fn make_file(path: &Path, bytes: u64) -> io::Result<()> {
 /// # Errors
 /// If the system does not tell.
 pub fn busy_time() -> io::Result<Duration> {
+    clock_time(libc::CLOCK_THREAD_CPUTIME_ID)
+}
+
+/// CPU time that all threads of the process have used.
+///
+/// # Errors
+/// If the system does not tell.
+pub fn process_busy_time() -> io::Result<Duration> {
+    clock_time(libc::CLOCK_PROCESS_CPUTIME_ID)
+}
+
+fn clock_time(clock: libc::clockid_t) -> io::Result<Duration> {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: `time` is writable.
-    let result = unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };
+    let result = unsafe { libc::clock_gettime(clock, &raw mut time) };
     if result != 0 {
         return Err(io::Error::last_os_error());
     }
