@@ -112,9 +112,14 @@ pub const GLOMMIO_PIECE_BYTES: usize = 512 << 10;
 /// The longest that glommio is asked to sleep at once, in seconds.
 pub const GLOMMIO_SLEEP_S: u64 = 3600;
 
+/// Segments of a message that is sent without a request to the driver, if the kernel has room for
+/// it. A message of more always takes one.
+pub const SEGMENTS_AT_ONCE: usize = 16;
+
 const _: () = assert!(3 * GLOMMIO_MEMORY_BYTES <= 8 << 20, "an ordinary user can lock it");
 const _: () = assert!(GLOMMIO_PIECE_BYTES <= GLOMMIO_MEMORY_BYTES, "a piece fits the memory");
 const _: () = assert!(GLOMMIO_PIECE_BYTES.is_multiple_of(BLOCK_BYTES), "pieces are whole blocks");
+const _: () = assert!(SEGMENTS_AT_ONCE <= SEND_SEGMENTS, "one system call takes them");
 const _: () = assert!(REGISTERED_CHUNKS <= 1 << 14, "the most buffers that a ring takes");
 const _: () = assert!(RING_SUBMISSIONS.is_power_of_two(), "the kernel rounds it up otherwise");
 const _: () = assert!(RING_COMPLETIONS >= 2 * RING_SUBMISSIONS, "an operation and its cancel");

@@ -106,6 +106,8 @@ pub(crate) struct Core<D> {
     /// The tasks that wait for the process to stop.
     stop_waiters: RefCell<BTreeMap<u64, Waker>>,
     next_stop_waiter: Cell<u64>,
+    /// How often the loop went round.
+    turns: Cell<u64>,
 }
 
 impl<D: Driver> Core<D> {
@@ -136,6 +138,7 @@ impl<D: Driver> Core<D> {
             spin_from: Cell::new(Instant::now()),
             stop_waiters: RefCell::default(),
             next_stop_waiter: Cell::new(0),
+            turns: Cell::new(0),
         })
     }
 
@@ -158,6 +161,7 @@ impl<D: Driver> Core<D> {
 
     /// What follows the tasks' turn.
     fn turn(&self) {
+        self.turns.set(self.turns.get() + 1);
         self.look_around();
         if self.executor.ready() == 0 {
             // Handing over and waiting are one system call.
@@ -288,6 +292,17 @@ impl<D: Driver> Core<D> {
     /// If the shard is over.
     fn with_driver<T>(&self, call: impl FnOnce(&mut D) -> T) -> T {
         call(self.driver.borrow_mut().as_mut().expect("a shard has a driver until it is over"))
+    }
+
+    /// Whether no task is ready and no request waits to be handed over. Never when the shard is
+    /// over.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.executor.ready() == 0 && self.driver.borrow().as_ref().is_some_and(D::is_empty)
+    }
+
+    /// Numbers the turns of the loop.
+    pub(crate) fn turns(&self) -> u64 {
+        self.turns.get()
     }
 
     /// Whether the driver is gone.

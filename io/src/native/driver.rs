@@ -64,8 +64,8 @@ pub(crate) enum Request {
     Accept { fd: RawFd, address: *mut libc::sockaddr, length: *mut libc::socklen_t },
     /// Connect to `address`.
     Connect { fd: RawFd, address: *const libc::sockaddr, length: libc::socklen_t },
-    /// Receive up to `length` bytes into `start`.
-    Receive { fd: RawFd, start: *mut u8, length: usize },
+    /// Receive up to `length` bytes into `start`. If `patient`, nothing has arrived yet, most likely.
+    Receive { fd: RawFd, start: *mut u8, length: usize, patient: bool },
     /// Send up to `length` bytes from `start`.
     Send { fd: RawFd, start: *const u8, length: usize },
     /// Send what a message header points at.
@@ -137,6 +137,9 @@ pub(crate) trait Driver: Sized + 'static {
 
     /// Hands over what waits in memory.
     fn flush(&mut self) {}
+
+    /// Whether nothing waits in memory, neither requests nor answers.
+    fn is_empty(&self) -> bool;
 
     /// Asks for an early end of a request in flight. Its completion is reported all the same,
     /// sooner or later, with `-ECANCELED` or with what it did.

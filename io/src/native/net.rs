@@ -1,6 +1,6 @@
 //! TCP, over whichever driver.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
@@ -16,6 +16,7 @@ use super::driver::Driver;
 use super::operate::Operate;
 use super::sockets::{self, Address};
 use super::work::{Accepted, Accepting, Message, Parked, Socket, Turnstile, Work, take_accepted};
+use crate::limits::SEGMENTS_AT_ONCE;
 use crate::{Listener, Net, Stream};
 
 /// The machine's TCP.
@@ -84,8 +85,14 @@ impl<D: Driver> Net for NativeNet<D> {
 impl Socket {
     fn new(fd: OwnedFd, peer: SocketAddr) -> io::Result<Rc<Self>> {
         sockets::set_no_delay(fd.as_raw_fd())?;
-        let reads = Turnstile::default();
-        Ok(Rc::new(Self { fd, peer, reading: RefCell::default(), reads }))
+        Ok(Rc::new(Self {
+            fd,
+            peer,
+            reading: RefCell::default(),
+            reads: Turnstile::default(),
+            is_drained: Cell::new(true),
+            sent_in: Cell::new(None),
+        }))
     }
 
     /// What a dropped read left, if anything.
@@ -177,6 +184,27 @@ impl<D: Driver> Clone for NativeStream<D> {
     }
 }
 
+impl<D: Driver> NativeStream<D> {
+    /// Sends what the kernel takes at once, without a request and the wait for its answer. Returns
+    /// whether that was all.
+    ///
+    /// Only if nothing else is to be done: what several tasks send goes to the kernel together at
+    /// the end of the turn, so that their peers are woken once (`docs/io.md`). And once a turn for
+    /// each connection: a task that only sends, to a peer that keeps up, would never let go of the
+    /// shard otherwise.
+    fn send_at_once(&self, message: &mut Message) -> io::Result<bool> {
+        if !self.core.is_quiet() || message.rest().len() > SEGMENTS_AT_ONCE {
+            return Ok(false);
+        }
+        let turn = Some(self.core.turns());
+        if self.socket.sent_in.replace(turn) == turn {
+            return Ok(false);
+        }
+        let sent = sockets::send_at_once(self.socket.fd.as_raw_fd(), message.rest())?;
+        Ok(message.advance(sent))
+    }
+}
+
 impl<D: Driver> Stream for NativeStream<D> {
     fn read(
         &self,
@@ -206,13 +234,14 @@ impl<D: Driver> Stream for NativeStream<D> {
     fn write(&self, segments: Vec<Bytes>) -> impl Future<Output = io::Result<()>> + 'static {
         let this = self.clone();
         async move {
-            let Some(message) = Message::new(segments) else { return Ok(()) };
-            let message = Parked::new(message);
+            let sending = format_args!("sending to {}", this.socket.peer);
+            let Some(mut message) = Message::new(segments) else { return Ok(()) };
+            if this.send_at_once(&mut message).map_err(during(sending))? {
+                return Ok(());
+            }
             let work = Work::Send { socket: Rc::clone(&this.socket), message };
             let (result, _) = Operate::new(&this.core, work).await;
-            outcome(result)
-                .map(drop)
-                .map_err(during(format_args!("sending to {}", this.socket.peer)))
+            outcome(result).map(drop).map_err(during(sending))
         }
     }
 

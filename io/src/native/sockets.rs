@@ -5,8 +5,10 @@ use std::mem::MaybeUninit;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
+use bytes::Bytes;
+
 use super::calls::check;
-use crate::limits::LISTEN_BACKLOG;
+use crate::limits::{LISTEN_BACKLOG, SEGMENTS_AT_ONCE};
 
 /// A socket address in the kernel's shape.
 #[derive(Clone, Copy)]
@@ -130,6 +132,43 @@ fn local_address(fd: RawFd) -> io::Result<SocketAddr> {
 /// Sends small writes at once.
 pub(crate) fn set_no_delay(fd: RawFd) -> io::Result<()> {
     set_option(fd, libc::IPPROTO_TCP, libc::TCP_NODELAY, 1)
+}
+
+/// A segment in the kernel's shape: an address that is only read through.
+pub(crate) fn piece(segment: &Bytes) -> libc::iovec {
+    libc::iovec { iov_base: segment.as_ptr().cast_mut().cast(), iov_len: segment.len() }
+}
+
+/// Sends what the kernel takes at once of some segments, at most [`SEGMENTS_AT_ONCE`] of them.
+/// Returns how many bytes that was; zero if it has no room now.
+pub(crate) fn send_at_once(fd: RawFd, segments: &[Bytes]) -> io::Result<usize> {
+    let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+    let sent = if let [segment] = segments {
+        // SAFETY: the segment is readable for its length.
+        unsafe { libc::send(fd, segment.as_ptr().cast(), segment.len(), flags) }
+    } else {
+        let mut pieces = [piece(&Bytes::new()); SEGMENTS_AT_ONCE];
+        let count = segments.len().min(SEGMENTS_AT_ONCE);
+        for (place, segment) in pieces.iter_mut().zip(segments) {
+            *place = piece(segment);
+        }
+        // SAFETY: a message header is integers and pointers, for which zeros are a value.
+        let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
+        header.msg_iov = pieces.as_mut_ptr();
+        header.msg_iovlen = count;
+        // SAFETY:
+        // 1. The header and the pieces it points at are readable until the call returns.
+        // 2. The first `count` pieces are those of segments, each readable for its length.
+        unsafe { libc::sendmsg(fd, &raw const header, flags) }
+    };
+    match usize::try_from(sent) {
+        Ok(sent) => Ok(sent),
+        Err(_) => match io::Error::last_os_error() {
+            error if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
+            error if error.kind() == io::ErrorKind::Interrupted => Ok(0),
+            error => Err(error),
+        },
+    }
 }
 
 fn set_option(fd: RawFd, level: i32, option: i32, value: i32) -> io::Result<()> {

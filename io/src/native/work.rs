@@ -15,11 +15,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 
 use super::driver::{FileTarget, ReleasedSlots, Request};
 use super::listeners::ListeningSocket;
-use super::sockets::Address;
+use super::sockets::{self, Address};
 use crate::limits::{GROUP_OPERATION_BYTES, SEND_SEGMENTS};
 use crate::{Buffer, Durability, Group};
 
@@ -62,6 +62,10 @@ pub(crate) struct Socket {
     pub(crate) peer: SocketAddr,
     pub(crate) reading: RefCell<Reading>,
     pub(crate) reads: Turnstile,
+    /// Whether the latest read left nothing behind, most likely.
+    pub(crate) is_drained: Cell<bool>,
+    /// The turn of the latest send that was tried without a request.
+    pub(crate) sent_in: Cell<Option<u64>>,
 }
 
 /// What keeps dropped reads from losing bytes: the bytes of a read that was dropped go to the
@@ -154,46 +158,71 @@ impl<T> Drop for Parked<T> {
 
 /// The segments of a send, and how far it is.
 pub(crate) struct Message {
-    /// Owns what `pieces` points at.
-    _segments: Vec<Bytes>,
-    pieces: Vec<libc::iovec>,
-    /// The first piece that is not sent to its end.
+    /// None of them is empty, and what is sent of one is cut off.
+    segments: Vec<Bytes>,
+    /// The first segment that is not sent to its end.
     first: usize,
+    /// What a request for several segments points at.
+    gathered: Option<Parked<Gathered>>,
+}
+
+/// Several segments in the kernel's shape.
+struct Gathered {
+    pieces: Vec<libc::iovec>,
     header: libc::msghdr,
 }
 
 impl Message {
     /// A message of all segments that are not empty. None if there are none.
-    pub(crate) fn new(segments: Vec<Bytes>) -> Option<Self> {
-        let pieces: Vec<libc::iovec> = segments
-            .iter()
-            .filter(|segment| !segment.is_empty())
-            .map(|segment| libc::iovec {
-                iov_base: segment.as_ptr().cast_mut().cast(),
-                iov_len: segment.len(),
-            })
-            .collect();
-        if pieces.is_empty() {
+    pub(crate) fn new(mut segments: Vec<Bytes>) -> Option<Self> {
+        segments.retain(|segment| !segment.is_empty());
+        if segments.is_empty() {
             return None;
         }
-        // SAFETY: a message header is integers and pointers, for which zeros are a value.
-        let header = unsafe { std::mem::zeroed() };
-        Some(Self { _segments: segments, pieces, first: 0, header })
+        Some(Self { segments, first: 0, gathered: None })
+    }
+
+    /// What is not sent yet. Empty when all is.
+    pub(crate) fn rest(&self) -> &[Bytes] {
+        &self.segments[self.first..]
     }
 
     /// Notes that `sent` bytes are gone. Returns whether that was all.
-    fn advance(&mut self, mut sent: usize) -> bool {
-        while let Some(piece) = self.pieces.get_mut(self.first) {
-            if sent < piece.iov_len {
-                piece.iov_base = piece.iov_base.wrapping_byte_add(sent);
-                piece.iov_len -= sent;
+    pub(crate) fn advance(&mut self, mut sent: usize) -> bool {
+        while let Some(segment) = self.segments.get_mut(self.first) {
+            if sent < segment.len() {
+                segment.advance(sent);
                 return false;
             }
-            sent -= piece.iov_len;
+            sent -= segment.len();
             self.first += 1;
         }
         assert_eq!(sent, 0, "the kernel sent more than it was given");
         true
+    }
+
+    /// A request for the rest.
+    fn request(&mut self, fd: RawFd) -> Request {
+        let rest = &self.segments[self.first..];
+        assert!(!rest.is_empty(), "a send that is done makes no request");
+        if let [segment] = rest {
+            return Request::Send { fd, start: segment.as_ptr(), length: segment.len() };
+        }
+        let gathered = self.gathered.get_or_insert_with(|| {
+            // SAFETY: a message header is integers and pointers, for which zeros are a value.
+            let header = unsafe { std::mem::zeroed() };
+            Parked::new(Gathered { pieces: Vec::new(), header })
+        });
+        // SAFETY: no request is in flight, and the reference ends with this function; what is
+        // handed out below are raw addresses.
+        let content = unsafe { gathered.get() };
+        content.pieces.clear();
+        content.pieces.extend(rest.iter().take(SEND_SEGMENTS).map(sockets::piece));
+        content.header.msg_iov = content.pieces.as_mut_ptr();
+        content.header.msg_iovlen = content.pieces.len();
+        let address = gathered.as_ptr();
+        // SAFETY: `address` is valid; only the field's address is taken.
+        Request::SendMessage { fd, message: unsafe { &raw const (*address).header } }
     }
 }
 
@@ -221,7 +250,7 @@ pub(crate) enum Work {
     /// Appends received bytes to a buffer that has room.
     Receive { socket: Rc<Socket>, buffer: BytesMut },
     /// Sends a message to its end.
-    Send { socket: Rc<Socket>, message: Parked<Message> },
+    Send { socket: Rc<Socket>, message: Message },
 }
 
 /// What follows an answer.
@@ -317,9 +346,10 @@ impl Work {
                     fd: socket.fd.as_raw_fd(),
                     start: room.as_mut_ptr().cast(),
                     length: room.len(),
+                    patient: socket.is_drained.get(),
                 }
             }
-            Self::Send { socket, message } => send_request(socket.fd.as_raw_fd(), message),
+            Self::Send { socket, message } => message.request(socket.fd.as_raw_fd()),
         }
     }
 
@@ -354,7 +384,8 @@ impl Work {
                 *reserved = true;
                 Progress::Again
             }
-            Self::Receive { buffer, .. } => {
+            Self::Receive { socket, buffer } => {
+                socket.is_drained.set(count < buffer.spare_capacity_mut().len());
                 let length = buffer.len() + count;
                 // SAFETY:
                 // 1. The kernel filled `count` bytes from the end of the content.
@@ -362,13 +393,10 @@ impl Work {
                 unsafe { buffer.set_len(length) };
                 Progress::Done(result)
             }
-            Self::Send { message, .. } => {
-                // SAFETY: the request has completed and there is no other.
-                match unsafe { message.get() }.advance(count) {
-                    true => Progress::Done(0),
-                    false => Progress::Again,
-                }
-            }
+            Self::Send { message, .. } => match message.advance(count) {
+                true => Progress::Done(0),
+                false => Progress::Again,
+            },
             Self::Sync { .. }
             | Self::Allocate { .. }
             | Self::Accept { .. }
@@ -419,20 +447,4 @@ pub(crate) fn take_accepted(result: i32, peer: &mut Parked<Address>) -> Accepted
     let fd = unsafe { OwnedFd::from_raw_fd(result) };
     // SAFETY: the request has completed and there is no other.
     (fd, unsafe { peer.get() }.get())
-}
-
-fn send_request(fd: RawFd, message: &mut Parked<Message>) -> Request {
-    // SAFETY: no request is in flight, and the reference ends with this function; what is handed
-    // out below are raw addresses.
-    let content = unsafe { message.get() };
-    let pieces = &mut content.pieces[content.first..];
-    assert!(!pieces.is_empty(), "a send that is done makes no request");
-    if let [piece] = pieces {
-        return Request::Send { fd, start: piece.iov_base.cast(), length: piece.iov_len };
-    }
-    content.header.msg_iov = pieces.as_mut_ptr();
-    content.header.msg_iovlen = pieces.len().min(SEND_SEGMENTS);
-    let message = message.as_ptr();
-    // SAFETY: `message` is valid; only the field's address is taken.
-    Request::SendMessage { fd, message: unsafe { &raw const (*message).header } }
 }

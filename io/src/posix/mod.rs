@@ -61,6 +61,10 @@ impl Driver for Posix {
         }
     }
 
+    fn is_empty(&self) -> bool {
+        self.finished.is_empty()
+    }
+
     fn cancel(&mut self, key: Key) {
         // A file operation cannot be stopped; its helper will report it.
         if self.readiness.cancel(key) {

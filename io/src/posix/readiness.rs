@@ -202,7 +202,7 @@ pub(crate) unsafe fn attempt(request: &Request, first: bool) -> Option<i32> {
             }
         }
         Request::Connect { fd, .. } => connected(fd),
-        Request::Receive { fd, start, length } => {
+        Request::Receive { fd, start, length, .. } => {
             // SAFETY: above.
             answer(|| unsafe { libc::recv(fd, start.cast(), length, libc::MSG_DONTWAIT) })
         }

@@ -45,6 +45,9 @@ const CANCEL: u64 = u64::MAX - 1;
 /// The largest transfer of one system call.
 const TRANSFER_BYTES: usize = 0x7fff_f000;
 
+/// `IORING_RECVSEND_POLL_FIRST`: wait for the socket without a try that would find it empty.
+const RECEIVE_POLL_FIRST: u16 = 1;
+
 /// One ring.
 pub(crate) struct Ring {
     ring: IoUring,
@@ -99,6 +102,10 @@ impl Driver for Ring {
         // What the kernel does not take now stays queued, and the next poll takes it up again and
         // reports what lasts.
         drop(self.enter_if_needed());
+    }
+
+    fn is_empty(&self) -> bool {
+        self.backlog.is_empty()
     }
 
     fn cancel(&mut self, key: Key) {
@@ -257,8 +264,9 @@ fn entry(request: Request, place: Option<u16>) -> squeue::Entry {
         Request::Connect { fd, address, length } => {
             opcode::Connect::new(Fd(fd), address, length).build()
         }
-        Request::Receive { fd, start, length } => {
-            opcode::Recv::new(Fd(fd), start, transfer(length)).build()
+        Request::Receive { fd, start, length, patient } => {
+            let priority = if patient { RECEIVE_POLL_FIRST } else { 0 };
+            opcode::Recv::new(Fd(fd), start, transfer(length)).ioprio(priority).build()
         }
         // WAITALL: the kernel itself goes on after a short send, so that a large one is one trip.
         Request::Send { fd, start, length } => {

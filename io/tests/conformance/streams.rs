@@ -2,10 +2,12 @@
 
 use std::cell::Cell;
 use std::io::ErrorKind;
+use std::pin::pin;
 use std::rc::Rc;
 
 use bytes::{Bytes, BytesMut};
 use woodchuck_io::Stream;
+use woodchuck_io::limits::SEGMENTS_AT_ONCE;
 
 use crate::common::{A_WHILE, FEW_SEEDS, pair, poll_once, read_exactly, read_to_end, send};
 
@@ -155,6 +157,33 @@ check!(segments_are_sent_from_where_they_lie, 1, |env, directory| {
     });
     assert!(read_to_end(&server).await == expected);
     writer.await;
+});
+
+// What a socket takes at once, in the middle of a segment or at its end, and the rest.
+check!(a_few_large_segments_arrive_whole, 1, FEW_SEEDS, |env, directory| {
+    for (count, length) in
+        [(2, 3 << 20), (SEGMENTS_AT_ONCE, 300_001), (SEGMENTS_AT_ONCE + 1, 300_001)]
+    {
+        let (client, server) = pair(&env).await;
+        let sent = Bytes::from(numbered(count * length));
+        let segments = (0..count).map(|at| sent.slice(at * length..(at + 1) * length)).collect();
+        let writer = env.spawn("write", async move {
+            client.write(segments).await.expect("sent");
+        });
+        assert!(read_to_end(&server).await == sent, "{count} segments");
+        writer.await;
+    }
+});
+
+// Its sends succeed at once, and would keep it running for ever.
+kernel_check!(a_task_that_only_sends_lets_go_of_its_shard, 1, |env, directory| {
+    let (client, server) = pair(&env).await;
+    let first = poll_once(client.write(vec![Bytes::from_static(b"one")])).await;
+    first.expect("nothing else is to be done").expect("sent");
+    let mut second = pin!(client.write(vec![Bytes::from_static(b"two")]));
+    assert!(poll_once(second.as_mut()).await.is_none(), "twice in one turn");
+    second.await.expect("sent");
+    assert_eq!(read_exactly(&server, 6).await, b"onetwo");
 });
 
 check!(both_directions_carry_megabytes_at_once, 1, FEW_SEEDS, |env, directory| {
