@@ -204,10 +204,17 @@ check!(shards_listen_on_the_same_ports_in_turn, 3, |env, directory| {
     for shard in 0..mesh.shards() {
         mesh.send(shard, Box::new((one.local_address(), two.local_address()))).await;
     }
-    for _ in 0..mesh.shards() {
+    // A quick shard is done before a slow one has told all where it listens.
+    let (mut told, mut done) = (0, 0);
+    while told < mesh.shards() {
         let (from, parcel) = mesh.receive().await;
-        let theirs = parcel.downcast::<(SocketAddr, SocketAddr)>().expect("what was sent");
-        assert_eq!(*theirs, (one.local_address(), two.local_address()), "of shard {from}");
+        match parcel.downcast::<(SocketAddr, SocketAddr)>() {
+            Ok(theirs) => {
+                assert_eq!(*theirs, (one.local_address(), two.local_address()), "of shard {from}");
+                told += 1;
+            }
+            Err(_) => done += 1,
+        }
     }
     // Whoever accepts it, a connection is served once. Nobody goes before all have been served.
     let accepting = one.clone();
@@ -224,7 +231,7 @@ check!(shards_listen_on_the_same_ports_in_turn, 3, |env, directory| {
     for shard in 0..mesh.shards() {
         mesh.send(shard, Box::new(())).await;
     }
-    for _ in 0..mesh.shards() {
+    for _ in done..mesh.shards() {
         mesh.receive().await;
     }
     drop(server);
