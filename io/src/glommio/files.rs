@@ -170,11 +170,5 @@ fn answer(result: Result<(), GlommioError<()>>) -> i32 {
 
 /// An error as a system call's result.
 fn failed(error: &GlommioError<()>) -> i32 {
-    let code = match error {
-        GlommioError::IoError(error) | GlommioError::EnhancedIoError { source: error, .. } => {
-            error.raw_os_error()
-        }
-        _ => None,
-    };
-    -code.unwrap_or(libc::EIO)
+    -error.raw_os_error().unwrap_or(libc::EIO)
 }

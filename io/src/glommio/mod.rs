@@ -407,13 +407,12 @@ impl Glommio {
 
 /// Why there is no executor.
 fn refused(error: GlommioError<()>) -> io::Error {
-    let message = format!("glommio cannot start: {error}");
-    let kind = match error {
-        // It needs more locked memory than the user may have.
-        GlommioError::ReactorError(_) => io::ErrorKind::Unsupported,
-        error => io::Error::from(error).kind(),
-    };
-    io::Error::new(kind, message)
+    let message = format!(
+        "glommio cannot start: {error}. It needs io_uring, and 512 KiB of locked memory (ulimit -l)"
+    );
+    // What the kernel did not refuse is refused by glommio itself: the machine does not suit it.
+    let kernel = error.raw_os_error().map(|code| io::Error::from_raw_os_error(code).kind());
+    io::Error::new(kernel.unwrap_or(io::ErrorKind::Unsupported), message)
 }
 
 /// Starts tasks. Runs within the executor.
