@@ -265,6 +265,10 @@ impl Driver for Glommio {
         drop(self.turn());
     }
 
+    fn is_empty(&self) -> bool {
+        self.queued.is_empty() && self.shared.completions.borrow().is_empty()
+    }
+
     fn cancel(&mut self, key: Key) {
         // A file operation is not stopped; its task will report it.
         let Some(cancel) = self.cancels.remove(&key) else { return };

@@ -608,6 +608,10 @@ mod tests {
             asked.most = asked.most.max(asked.in_flight.len());
         }
 
+        fn is_empty(&self) -> bool {
+            self.0.borrow().completed.is_empty()
+        }
+
         fn cancel(&mut self, key: Key) {
             let mut asked = self.0.borrow_mut();
             asked.in_flight.retain(|&other| other != key);
