@@ -706,10 +706,11 @@ mod tests {
     #[test]
     fn a_shard_that_ends_starts_nothing_that_waits() {
         let test = Test::new();
+        // They outlive it.
         let reads = test.reads(Group::Compaction, 3 * bound());
-        std::mem::forget(reads);
         test.core.drain().expect("drained");
         assert_eq!(test.asked.borrow().submitted, bound());
         assert!(test.core.operations.borrow().keys().is_empty());
+        drop(reads);
     }
 }
