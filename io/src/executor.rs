@@ -168,8 +168,7 @@ impl Executor {
     ///
     /// If tasks of groups other than the foreground are among them, the next one is of the group
     /// that has had the least time for its share, by `clock`, which is asked then only. The call
-    /// ends when that group's tasks have all been polled once, or after
-    /// [`SHARED_TURN_US`](crate::limits::SHARED_TURN_US).
+    /// ends when that group's tasks have all been polled once, or after [`SHARED_TURN_US`].
     pub fn run_ready(&self, budget: usize, clock: impl Fn() -> Duration) -> usize {
         let count = self.ready().min(budget);
         let left = self.inner.queue.with_local(|local| local.by_group());
