@@ -575,11 +575,13 @@ mod tests {
     use std::collections::VecDeque;
 
     use super::*;
-    use crate::Buffer;
+    use crate::executor::TaskId;
     use crate::limits::GROUP_BYTES;
     use crate::native::driver::{DriverSetup, Request};
+    use crate::native::env::NativeEnv;
     use crate::native::operate::Operate;
     use crate::runtime::Backend;
+    use crate::{Buffer, Disk, Env, File, OpenMode};
 
     /// What a driver was asked, and what it has to say.
     #[derive(Default)]
@@ -701,6 +703,30 @@ mod tests {
         assert_eq!(test.asked.borrow().submitted, flying + 1, "the last one has the room");
         assert_eq!(test.asked.borrow().in_flight.len(), flying);
         assert_eq!(test.core.operations.borrow().keys().len(), flying);
+    }
+
+    #[test]
+    fn an_environment_of_a_group_opens_files_and_starts_tasks_of_it() {
+        let test = Test::new();
+        let foreground = NativeEnv::new(&test.core, Group::Foreground);
+        let env = foreground.in_group(Group::Compaction).clone();
+        let mut context = Context::from_waker(Waker::noop());
+        let path = std::env::current_exe().expect("this program");
+        let mut open = Box::pin(env.disk().open(&path, OpenMode::Read));
+        let Poll::Ready(Ok(file)) = open.as_mut().poll(&mut context) else {
+            panic!("opening is one system call, and the file is there");
+        };
+        let mut reads = Vec::new();
+        for _ in 0..2 * bound() {
+            let mut read = Box::pin(file.read_at(Buffer::with_capacity(1 << 20), 0));
+            assert!(read.as_mut().poll(&mut context).is_pending());
+            reads.push(read);
+        }
+        assert_eq!(test.asked.borrow().submitted, bound());
+        let _background = env.spawn("first", async {});
+        let _foreground = foreground.spawn("second", async {});
+        // The queue is told group after group.
+        assert_eq!(test.core.executor.ready_task(0), Some(TaskId(1)));
     }
 
     #[test]
