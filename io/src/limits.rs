@@ -59,10 +59,33 @@ pub const FOREGROUND_USE_MS: u64 = 10;
 /// sleeping core costs about 20 us each way.
 pub const IDLE_SPIN_US: u64 = 50;
 
-/// Waits that are shorter on average, in microseconds, are polled through. It counts the waits as
-/// they came to be, those that were slept through with the waking. With twice as much, four durable
-/// writes in flight were polled for half of the time, which cost CPU and won nothing.
-pub const SHORT_WAIT_US: u64 = 25;
+/// What it takes to wake a sleeping shard, in microseconds: a wait that was slept through would
+/// have been so much shorter without.
+pub const WAKING_US: u64 = 20;
+
+/// Waits that become shorter than this on average, in microseconds, are polled through from then
+/// on, and until they are longer than [`LONG_WAIT_US`].
+pub const SHORT_WAIT_US: u64 = 10;
+
+/// Waits that become longer than this on average, in microseconds, are slept through. With twice as
+/// much, four durable writes in flight were polled for half of the time, which cost CPU and won
+/// nothing.
+pub const LONG_WAIT_US: u64 = 25;
+
+/// The longest that two shards which wait for each other, and both sleep, usually wait, in
+/// microseconds, without their own waking. A probe polls for so long.
+pub const PROBE_WAIT_US: u64 = 60;
+
+/// Waits that a probe polls through: enough for the other shard to have short waits on average, and
+/// then for this one.
+pub const PROBE_WAITS: u32 = 40;
+
+/// How long after a probe that found nothing there is another, in milliseconds. After each, twice as
+/// long, up to [`PROBE_PAUSE_MAX_MS`].
+pub const PROBE_PAUSE_MS: u64 = 20;
+
+/// The longest pause between two probes, in milliseconds.
+pub const PROBE_PAUSE_MAX_MS: u64 = 640;
 
 /// The longest that one wait counts for in the average, in microseconds: after a long pause, a
 /// burst of messages is polled through soon.

@@ -122,7 +122,7 @@ pub enum CompletionMode {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum IdlePolicy {
     /// Polls if its latest waits were short enough that sleeping would have cost more than it
-    /// saved; else sleeps at once.
+    /// saved; else sleeps at once, and tries now and then whether polling makes the waits short.
     #[default]
     Adaptive,
     /// Polls for a while, then sleeps.

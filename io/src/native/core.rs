@@ -6,13 +6,7 @@
 //! 2. Look at what other threads announced (mail, room, the wish to stop) and at the timers.
 //! 3. Hand new requests to the driver and take its completions.
 //! 4. If nothing is ready: poll for a little while if that is likely to be enough, else sleep in
-//!    the driver.
-//!
-//! # Polling or sleeping
-//! To sleep and be woken costs some 20 us, on either side of the wait, and to poll costs the CPU.
-//! So a shard polls only while its latest waits, of which it keeps a moving average, were shorter
-//! than what a sleep would add to them: a burst of messages between shards is polled through, a
-//! device that takes longer is slept through, and neither pays for both.
+//!    the driver ([`super::idleness`]).
 //!
 //! # Durable writes first
 //! A durable write does not wait for other tasks of the turn, which may be at work for long: it goes
@@ -31,10 +25,6 @@
 //! for its scheduling slice: a durable write of 60 us then takes 4 ms. So while writes or flushes
 //! are in flight, a shard that has been busy for a moment yields (`sched_yield`) at the end of the
 //! turn, and an idle one does in every round of its polling. Without them busy turns do not yield.
-//!
-//! Where other threads want the CPU, a yield gives it away for their whole slice, and whoever
-//! sleeps instead is woken ahead of them. So a yield that took long ends the idle polling, and
-//! none is done for a while: the shard then sleeps at once.
 //!
 //! # The end
 //! When the main task is done, or panicked, all tasks are dropped, every operation in flight is
@@ -62,6 +52,7 @@ use super::budgets::Budgets;
 use super::calls;
 use super::doorbell::Doorbell;
 use super::driver::{Completion, Driver, Key, ReleasedSlots, Wait};
+use super::idleness::Idleness;
 use super::mesh::MeshEnd;
 use super::process::Process;
 use super::slab::{Slab, Slot, State};
@@ -69,10 +60,7 @@ use super::timers::Timers;
 use super::work::{OpenFile, Progress, Work};
 use crate::Group;
 use crate::executor::Executor;
-use crate::limits::{
-    BUSY_YIELD_US, CONTENDED_PAUSE_MS, CONTENDED_YIELD_US, IDLE_SPIN_US, SHORT_WAIT_US,
-    TASKS_PER_TURN, WAIT_SAMPLE_US,
-};
+use crate::limits::{BUSY_YIELD_US, CONTENDED_YIELD_US, TASKS_PER_TURN};
 use crate::runtime::IdlePolicy;
 
 /// One shard.
@@ -98,11 +86,7 @@ pub(crate) struct Core<D> {
     writes_done: Cell<usize>,
     /// When the shard last slept or yielded.
     gave_way: Cell<Instant>,
-    idle_policy: IdlePolicy,
-    /// Moving average of the latest waits, in nanoseconds.
-    usual_wait: Cell<u64>,
-    /// From when on it polls before it sleeps: later than now after others wanted the CPU.
-    spin_from: Cell<Instant>,
+    idleness: RefCell<Idleness>,
     /// The tasks that wait for the process to stop.
     stop_waiters: RefCell<BTreeMap<u64, Waker>>,
     next_stop_waiter: Cell<u64>,
@@ -133,9 +117,7 @@ impl<D: Driver> Core<D> {
             disk_operations: Cell::new(0),
             writes_done: Cell::new(0),
             gave_way: Cell::new(Instant::now()),
-            idle_policy,
-            usual_wait: Cell::new(0),
-            spin_from: Cell::new(Instant::now()),
+            idleness: RefCell::new(Idleness::new(idle_policy, Instant::now())),
             stop_waiters: RefCell::default(),
             next_stop_waiter: Cell::new(0),
             turns: Cell::new(0),
@@ -191,24 +173,14 @@ impl<D: Driver> Core<D> {
     /// Waits until there may be something to do.
     fn idle(&self) {
         let begun = Instant::now();
-        if !(self.shall_spin(begun) && self.spin(begun)) {
+        let polling = self.idleness.borrow_mut().polling(begun);
+        let slept = !polling.is_some_and(|longest| self.spin(begun, longest));
+        if slept {
             self.sleep();
         }
         let now = Instant::now();
         self.gave_way.set(now);
-        let waited = (now - begun).min(Duration::from_micros(WAIT_SAMPLE_US));
-        let usual = self.usual_wait.get();
-        self.usual_wait.set(usual - usual / 8 + waited.as_nanos() as u64 / 8);
-    }
-
-    /// Whether polling is likely to be cheaper than a sleep.
-    fn shall_spin(&self, now: Instant) -> bool {
-        let likely = match self.idle_policy {
-            IdlePolicy::Adaptive => self.usual_wait.get() < SHORT_WAIT_US * 1000,
-            IdlePolicy::Spin => true,
-            IdlePolicy::Sleep => false,
-        };
-        likely && now >= self.spin_from.get()
+        self.idleness.borrow_mut().note(now - begun, slept, now);
     }
 
     /// Sleeps until there may be something to do.
@@ -228,17 +200,17 @@ impl<D: Driver> Core<D> {
     }
 
     /// Polls for a little while. Returns whether there is something to do.
-    fn spin(&self, begun: Instant) -> bool {
+    fn spin(&self, begun: Instant, longest: Duration) -> bool {
         self.poll_driver(Wait::No);
         let mut now = begun;
-        while self.executor.ready() == 0 && now - begun < Duration::from_micros(IDLE_SPIN_US) {
+        while self.executor.ready() == 0 && now - begun < longest {
             let round = now;
             calls::yield_cpu();
             self.poll_driver(Wait::No);
             self.look_around();
             now = Instant::now();
             if now - round > Duration::from_micros(CONTENDED_YIELD_US) {
-                self.spin_from.set(now + Duration::from_millis(CONTENDED_PAUSE_MS));
+                self.idleness.borrow_mut().note_contention(now);
                 break;
             }
         }

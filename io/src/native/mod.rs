@@ -17,6 +17,7 @@ pub(crate) mod disk;
 pub(crate) mod doorbell;
 pub(crate) mod driver;
 pub(crate) mod env;
+mod idleness;
 pub(crate) mod listeners;
 pub(crate) mod mesh;
 pub(crate) mod net;
