@@ -22,10 +22,10 @@ pub fn median(values: impl Iterator<Item = f64>) -> f64 {
 
 /// Measures the variants by turns, so that what is compared ran within seconds: every other round
 /// backwards, so that nobody always comes first. What was measured, by variant and round.
-pub fn by_turns<T>(
-    variants: &[&str],
+pub fn by_turns<V: Copy, T>(
+    variants: &[V],
     rounds: usize,
-    mut measure: impl FnMut(&str) -> T,
+    mut measure: impl FnMut(V) -> T,
 ) -> Vec<Vec<T>> {
     let mut measured: Vec<Vec<T>> = variants.iter().map(|_| Vec::new()).collect();
     for round in 0..rounds {

@@ -4,6 +4,8 @@
 //! Blocks of one size are read at random, or written one behind the other, over and over, in a file
 //! that was written with zeros before (`O_DIRECT`), through one ring that does nothing else.
 
+mod waking;
+
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::AsRawFd;
@@ -15,6 +17,8 @@ use io_uring::{IoUring, opcode, squeue, types};
 
 use crate::runtime::CompletionMode;
 use crate::{Buffer, RandomStream};
+
+pub use waking::Waking;
 
 /// What is done with the blocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

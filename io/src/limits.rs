@@ -59,6 +59,9 @@ pub const FOREGROUND_USE_MS: u64 = 10;
 /// sleeping core costs about 20 us each way.
 pub const IDLE_SPIN_US: u64 = 50;
 
+/// Rounds of idle polling of which one yields, where no write or flush in flight asks for all of them.
+pub const IDLE_ROUNDS_PER_YIELD: u32 = 8;
+
 /// What it takes to wake a sleeping shard, in microseconds: a wait that was slept through would
 /// have been so much shorter without.
 pub const WAKING_US: u64 = 20;
