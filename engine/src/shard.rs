@@ -262,7 +262,9 @@ impl<E: Env> Shard<E> {
                     LogError::Busy { .. } => {
                         return Some(QueuedAppend { partition: id, batch, reply });
                     }
-                    LogError::Full { .. } => answer(reply, Err(EngineError::Busy("disk"))),
+                    LogError::Full { .. } | LogError::AtCapacity { .. } => {
+                        answer(reply, Err(EngineError::Busy("disk")))
+                    }
                     LogError::TooLarge { .. } => {
                         let length = batch.bytes().len();
                         answer(reply, Err(BatchError::TooLarge { length }.into()));
@@ -333,7 +335,9 @@ impl<E: Env> Shard<E> {
             match self.inner.log.submit(&[operation], pending) {
                 Ok(()) => break,
                 Err((LogError::Busy { .. }, given_back)) => pending = given_back,
-                Err((LogError::Full { .. }, _)) => return Err(EngineError::Busy("disk")),
+                Err((LogError::Full { .. } | LogError::AtCapacity { .. }, _)) => {
+                    return Err(EngineError::Busy("disk"));
+                }
                 Err((error, _)) => return Err(storage_error(&error)),
             }
             self.inner.log.room().await;

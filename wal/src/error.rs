@@ -67,6 +67,13 @@ pub enum LogError {
         /// Bytes that the next segment needs.
         needed: u64,
     },
+    /// The log has as much as it may have
+    /// ([`LogOptions::capacity_bytes`](crate::LogOptions::capacity_bytes)), and all of it is
+    /// needed. Nothing was taken.
+    AtCapacity {
+        /// Bytes that it may have.
+        capacity: u64,
+    },
     /// The log was closed. Nothing was taken.
     Closed,
     /// What was asked for lies below the trim point, or was never in this log.
@@ -101,7 +108,7 @@ impl LogError {
     /// Whether the same call may succeed later, with nothing repaired and nothing restarted.
     #[must_use]
     pub const fn is_retryable(&self) -> bool {
-        matches!(self, Self::Busy { .. } | Self::Full { .. })
+        matches!(self, Self::Busy { .. } | Self::Full { .. } | Self::AtCapacity { .. })
     }
 
     /// Whether it is certain that what was asked did not happen. `false` for a poisoned log
@@ -160,6 +167,11 @@ impl fmt::Display for LogError {
                 formatter,
                 "the disk has no room for the next segment of {needed} bytes: free some space; \
                  the log goes on by itself when there is"
+            ),
+            Self::AtCapacity { capacity } => write!(
+                formatter,
+                "the log needs all of the {capacity} bytes that it may have: it goes on by itself \
+                 when something was trimmed; open it with a larger capacity if that happens often"
             ),
             Self::Closed => write!(formatter, "the log was closed: open it again"),
             Self::Trimmed { location, oldest_segment } => write!(

@@ -30,6 +30,10 @@ pub const ZEROS_BYTES: usize = 1 << 20;
 /// than a few only hold space that other files could use.
 pub const SPARE_SEGMENTS: usize = 4;
 
+/// Fewest segments that a log must be allowed to have: one that is trimmed, one in use, one
+/// prepared.
+pub const CAPACITY_SEGMENTS_MIN: u64 = 3;
+
 /// How long to wait, in milliseconds, before a disk that was full is tried again.
 pub const FULL_RETRY_MS: u64 = 100;
 

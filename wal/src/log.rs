@@ -9,11 +9,10 @@ use woodchuck_io::{Disk, Durability, Env, File, Task};
 
 use crate::error::LogError;
 use crate::format::{HEADER_BYTES, Name};
-use crate::limits::SPARE_SEGMENTS;
 use crate::options::LogOptions;
 use crate::reader::read_whole;
 use crate::recovery::{Inventory, Leftover, recover, replay_frame, take_inventory};
-use crate::segments::Folder;
+use crate::segments::{Folder, Segment};
 use crate::tasks::{Shared, Stock};
 use crate::writer::{Beginning, Carried, State, Write};
 use crate::{Committed, Location, Lsn, Recovered, Recovery, Statistics};
@@ -86,6 +85,7 @@ impl<E: Env, T: 'static> Log<E, T> {
         };
         let mut stock = Stock {
             spares: Vec::new(),
+            spares_max: options.spare_segments(beginning.live.iter().map(bytes_of).sum()),
             next_generation: survey.highest_generation + 1,
             next_number: inventory.next_number(),
         };
@@ -111,7 +111,7 @@ impl<E: Env, T: 'static> Log<E, T> {
     /// # Errors
     /// With the context given back, nothing taken: [`LogError::Busy`] if the queue is full
     /// ([`room`](Self::room) waits until it is not), [`LogError::Full`] if the disk is,
-    /// [`LogError::TooLarge`], [`LogError::Poisoned`], [`LogError::Closed`].
+    /// [`LogError::AtCapacity`] if the log has all it may have, [`LogError::TooLarge`], [`LogError::Poisoned`], [`LogError::Closed`].
     pub fn submit(&self, parts: &[&[u8]], context: T) -> Result<(), (LogError, T)> {
         let shared = &self.handle.shared;
         let bytes = parts.iter().fold(0_usize, |sum, part| sum.saturating_add(part.len()));
@@ -204,10 +204,34 @@ impl<E: Env, T: 'static> Log<E, T> {
     /// Segments wholly below are used again once this is itself durable.
     pub fn trim(&self, below: Lsn) {
         let shared = &self.handle.shared;
-        let wants_witness = shared.state.borrow_mut().trim_to(below.get());
+        let mut state = shared.state.borrow_mut();
+        let (wants_witness, may_grow) = (state.trim_to(below.get()), state.is_at_capacity());
+        drop(state);
         if wants_witness {
             shared.signals.idle.all();
         }
+        if may_grow {
+            shared.signals.keeper.all();
+        }
+    }
+
+    /// Gives back to the disk what the log keeps and does not need: removes all spare segments. What
+    /// is trimmed later is kept for use again as before.
+    ///
+    /// # Errors
+    /// [`LogError::Closed`], [`LogError::Poisoned`].
+    pub async fn shrink(&self) -> Result<(), LogError> {
+        let shared = &self.handle.shared;
+        let asked = shared.state.borrow_mut().ask_to_shrink();
+        shared.signals.keeper.all();
+        let done = || {
+            let state = shared.state.borrow();
+            if state.shrinks().done >= asked {
+                return Some(Ok(()));
+            }
+            if state.has_ended() { state.end().map(Err) } else { None }
+        };
+        shared.signals.idle.wait(done).await
     }
 
     /// The oldest frame whose commits can be read.
@@ -255,7 +279,7 @@ impl<E: Env, T: 'static> Log<E, T> {
             if state.is_idle() {
                 return Some(Ok(()));
             }
-            state.is_stuck().map(|needed| Err(LogError::Full { needed }))
+            state.is_stuck().map(|shortage| Err(shortage.error()))
         };
         let mut result = shared.signals.idle.wait(settled).await;
         if result.is_ok() {
@@ -263,7 +287,7 @@ impl<E: Env, T: 'static> Log<E, T> {
             shared.signals.work.one();
             result = match shared.signals.idle.wait(settled).await {
                 // Everything is durable; only its witness found no room.
-                Err(LogError::Full { .. }) => Ok(()),
+                Err(LogError::Full { .. } | LogError::AtCapacity { .. }) => Ok(()),
                 witnessed => witnessed,
             };
         }
@@ -272,6 +296,10 @@ impl<E: Env, T: 'static> Log<E, T> {
         shared.workers_ended().await;
         result
     }
+}
+
+fn bytes_of<F>((segment, _): &(Rc<Segment<F>>, u64)) -> u64 {
+    segment.bytes
 }
 
 impl Inventory {
@@ -300,7 +328,7 @@ async fn first_stock<D: Disk>(
         let length = folder.open(name).await?.length().await;
         let length =
             length.map_err(|error| folder.problem("measuring", &folder.file(name), error))?;
-        if length == options.segment_bytes && stock.spares.len() < SPARE_SEGMENTS {
+        if length == options.segment_bytes && stock.spares.len() < stock.spares_max {
             stock.spares.push(number);
         } else {
             folder.remove(name).await?;
@@ -329,7 +357,7 @@ async fn put_away<D: Disk>(
     for leftover in leftovers {
         let name = Name::Segment(leftover.generation);
         let fits = leftover.length == options.segment_bytes && leftover.sound;
-        if fits && stock.spares.len() < SPARE_SEGMENTS {
+        if fits && stock.spares.len() < stock.spares_max {
             let number = stock.next_number;
             stock.next_number += 1;
             folder.retire(name, number).await?;

@@ -7,8 +7,8 @@ use woodchuck_io::limits::BLOCK_BYTES;
 use crate::error::LogError;
 use crate::format::{HEADER_BYTES, frame_bytes};
 use crate::limits::{
-    CARRIED_BYTES, COMMIT_BYTES, COMMIT_PREFIX_BYTES, FRAMES_IN_FLIGHT, SEGMENT_BLOCKS_MIN,
-    SEGMENT_BYTES_MAX,
+    CAPACITY_SEGMENTS_MIN, CARRIED_BYTES, COMMIT_BYTES, COMMIT_PREFIX_BYTES, FRAMES_IN_FLIGHT,
+    SEGMENT_BLOCKS_MIN, SEGMENT_BYTES_MAX, SPARE_SEGMENTS,
 };
 
 /// What can be chosen about a log. Every choice may change from one opening to the next: the
@@ -31,6 +31,11 @@ pub struct LogOptions {
     /// Until then a crash *and* damage to the last group together are taken for a torn tail. Zero
     /// writes one in every pause between two commits, which doubles the writes of a lone client.
     pub witness_delay: Duration,
+    /// Bytes that the log's files may have together, at least three segments. When what is needed
+    /// takes all of it, `submit` answers `AtCapacity` until something is trimmed. It is passed for
+    /// a moment by up to three segments: one that opening begins, and two that are prepared before
+    /// it is durable that others were trimmed.
+    pub capacity_bytes: u64,
 }
 
 impl Default for LogOptions {
@@ -41,6 +46,7 @@ impl Default for LogOptions {
             frames_in_flight: 4,
             queue_bytes: 16 << 20,
             witness_delay: Duration::from_millis(10),
+            capacity_bytes: u64::MAX,
         }
     }
 }
@@ -56,6 +62,7 @@ impl LogOptions {
             frames_in_flight: 3,
             queue_bytes: 32 << 10,
             witness_delay: Duration::from_millis(1),
+            capacity_bytes: u64::MAX,
         }
     }
 
@@ -71,6 +78,14 @@ impl LogOptions {
     pub(crate) const fn carried_bytes(&self) -> u64 {
         let quarter = self.segment_bytes / 4;
         if quarter < CARRIED_BYTES { quarter } else { CARRIED_BYTES }
+    }
+
+    /// How many spares a log may keep whose segments take so many bytes, besides the one that comes
+    /// next.
+    pub(crate) fn spare_segments(&self, bytes: u64) -> usize {
+        let room = self.capacity_bytes.saturating_sub(bytes) / self.segment_bytes;
+        usize::try_from(room.saturating_sub(1))
+            .map_or(SPARE_SEGMENTS, |room| room.min(SPARE_SEGMENTS))
     }
 
     /// Refuses what cannot work.
@@ -106,6 +121,12 @@ impl LogOptions {
         }
         if self.queue_bytes == 0 {
             return refuse("queue_bytes is 0, so that nothing could be submitted".to_owned());
+        }
+        if self.capacity_bytes < CAPACITY_SEGMENTS_MIN * self.segment_bytes {
+            return refuse(format!(
+                "capacity_bytes is {}, but must be at least {CAPACITY_SEGMENTS_MIN} segments of {}",
+                self.capacity_bytes, self.segment_bytes
+            ));
         }
         Ok(())
     }

@@ -20,7 +20,7 @@ use crate::format::Name;
 use crate::limits::{FULL_RETRY_MS, SPARE_SEGMENTS};
 use crate::segments::{Folder, Segment};
 use crate::signal::Signal;
-use crate::writer::{Next, State, Write};
+use crate::writer::{Next, Shortage, State, Write};
 
 pub(crate) type FileOf<E> = <<E as Env>::Disk as Disk>::File;
 
@@ -61,6 +61,7 @@ impl Signals {
 /// What the keeper is to do.
 enum Chore<F> {
     Retire(Rc<Segment<F>>),
+    Shrink,
     Prepare,
     Exit,
 }
@@ -68,6 +69,8 @@ enum Chore<F> {
 /// Files that the keeper can make segments of.
 pub(crate) struct Stock {
     pub(crate) spares: Vec<u64>,
+    /// How many spares opening the log may keep.
+    pub(crate) spares_max: usize,
     /// The generation of the segment that is prepared next.
     pub(crate) next_generation: u64,
     /// The number for the next spare or filling; above all in use.
@@ -198,6 +201,7 @@ async fn keep_segments<E: Env, T: 'static>(shared: &Shared<E, T>, stock: &mut St
         match chore {
             Chore::Exit => return,
             Chore::Retire(segment) => retire(shared, stock, &segment).await,
+            Chore::Shrink => shrink(shared, stock).await,
             Chore::Prepare => match prepare(shared, stock).await {
                 Ok(segment) => {
                     shared.state.borrow_mut().set_prepared(segment);
@@ -205,8 +209,7 @@ async fn keep_segments<E: Env, T: 'static>(shared: &Shared<E, T>, stock: &mut St
                     shared.signals.room.all();
                 }
                 Err(LogError::Full { needed }) => {
-                    shared.state.borrow_mut().set_full(needed);
-                    shared.signals.idle.all();
+                    set_short(shared, Shortage::Disk { needed });
                     wait_for_space(shared).await;
                 }
                 Err(error) => {
@@ -225,14 +228,31 @@ fn next_chore<E: Env, T>(shared: &Shared<E, T>) -> Option<Chore<FileOf<E>>> {
     if let Some(segment) = state.take_retired() {
         return Some(Chore::Retire(segment));
     }
+    if state.wants_shrinking() {
+        return Some(Chore::Shrink);
+    }
+    if state.needs_segment() && !state.may_grow() {
+        let capacity = state.options().capacity_bytes;
+        drop(state);
+        set_short(shared, Shortage::Capacity { capacity });
+        return None;
+    }
     state.needs_segment().then_some(Chore::Prepare)
+}
+
+/// Nobody can go on who needs the next segment, and some must be told so.
+fn set_short<E: Env, T>(shared: &Shared<E, T>, shortage: Shortage) {
+    let before = shared.state.borrow_mut().set_short(shortage);
+    if before != Some(shortage) {
+        shared.signals.idle.all();
+    }
 }
 
 /// The disk is full: waits a while, or until a segment of the log's own can be used again.
 async fn wait_for_space<E: Env, T: 'static>(shared: &Shared<E, T>) {
     let relief = shared.signals.keeper.wait(|| {
         let state = shared.state.borrow();
-        (state.has_ended() || state.has_retired()).then_some(())
+        (state.has_ended() || state.has_retired() || state.wants_shrinking()).then_some(())
     });
     let pause = shared.env.sleep(Duration::from_millis(FULL_RETRY_MS));
     let (pause, relief) = (std::pin::pin!(pause), std::pin::pin!(relief));
@@ -242,8 +262,13 @@ async fn wait_for_space<E: Env, T: 'static>(shared: &Shared<E, T>) {
 /// Makes a spare of a segment, or removes it if it does not fit or there are enough.
 async fn retire<E: Env, T>(shared: &Shared<E, T>, stock: &mut Stock, segment: &Segment<FileOf<E>>) {
     let name = Name::Segment(segment.generation);
-    let fits = segment.bytes == shared.state.borrow().options().segment_bytes;
-    let result = if fits && stock.spares.len() < SPARE_SEGMENTS {
+    let keeps = {
+        let state = shared.state.borrow();
+        segment.bytes == state.options().segment_bytes
+            && stock.spares.len() < SPARE_SEGMENTS
+            && state.may_keep_spares(stock.spares.len() + 1)
+    };
+    let result = if keeps {
         let number = stock.take_number();
         let retired = shared.folder.retire(name, number).await;
         if retired.is_ok() {
@@ -252,12 +277,31 @@ async fn retire<E: Env, T>(shared: &Shared<E, T>, stock: &mut Stock, segment: &S
         }
         retired
     } else {
-        shared.folder.remove(name).await
+        remove(shared, name).await
     };
     if let Err(error) = result {
         // Nobody needs the file; it stays until the log is opened again.
         tracing::warn!(%error, "a segment that is not needed could not be put away");
     }
+}
+
+/// Removes all spares. One that cannot be removed is not used again, and stays until the log is
+/// opened again.
+async fn shrink<E: Env, T>(shared: &Shared<E, T>, stock: &mut Stock) {
+    let asked = shared.state.borrow().shrinks().asked;
+    while let Some(number) = stock.spares.pop() {
+        if let Err(error) = remove(shared, Name::Spare(number)).await {
+            tracing::warn!(%error, "a spare segment could not be removed");
+        }
+    }
+    shared.state.borrow_mut().set_shrunk(asked);
+    shared.signals.idle.all();
+}
+
+async fn remove<E: Env, T>(shared: &Shared<E, T>, name: Name) -> Result<(), LogError> {
+    shared.folder.remove(name).await?;
+    shared.state.borrow_mut().statistics.segments_removed += 1;
+    Ok(())
 }
 
 async fn prepare<E: Env, T>(

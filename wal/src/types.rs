@@ -164,9 +164,11 @@ pub struct Statistics {
     pub segments_prepared: u64,
     /// Segments that were put away to be used again.
     pub segments_recycled: u64,
+    /// Segments and spares that were removed.
+    pub segments_removed: u64,
     /// Submissions refused because the queue was full.
     pub refused_busy: u64,
-    /// Submissions refused because the disk was full.
+    /// Submissions refused because the disk was full, or the log at its capacity.
     pub refused_full: u64,
     /// What is charged for commits that were submitted and not yet handed out, in bytes.
     pub bytes_waiting: u64,

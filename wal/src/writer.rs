@@ -84,6 +84,31 @@ pub(crate) struct Write<F> {
     pub(crate) buffer: Buffer,
 }
 
+/// Why there is no next segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Shortage {
+    /// The disk has no room for one of so many bytes.
+    Disk { needed: u64 },
+    /// The log has all that it may have, and needs it.
+    Capacity { capacity: u64 },
+}
+
+impl Shortage {
+    pub(crate) const fn error(self) -> LogError {
+        match self {
+            Self::Disk { needed } => LogError::Full { needed },
+            Self::Capacity { capacity } => LogError::AtCapacity { capacity },
+        }
+    }
+}
+
+/// How often it was asked that the spares be removed, and how often they were.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Shrinks {
+    pub(crate) asked: u64,
+    pub(crate) done: u64,
+}
+
 /// What a slot is to do.
 pub(crate) enum Next<F> {
     Write(Write<F>),
@@ -161,8 +186,10 @@ pub(crate) struct State<F, T> {
     prepared: Option<Segment<F>>,
     /// Segments below `durable_trim`, to be used again once nobody reads them.
     retiring: VecDeque<Rc<Segment<F>>>,
-    /// Bytes the last attempt to prepare a segment did not find.
-    full: Option<u64>,
+    /// Why there is no next segment, if the last attempt to prepare one failed.
+    shortage: Option<Shortage>,
+    /// How often somebody asked for the spares to be removed, and what of that was done.
+    shrinks: Shrinks,
     gathering: Option<Gathering<T>>,
     sealed: VecDeque<Gathering<T>>,
     /// Frames in flight, with numbers `watermark..next_lsn`.
@@ -203,7 +230,8 @@ impl<F, T> State<F, T> {
             offset: 0,
             prepared: None,
             retiring: VecDeque::new(),
-            full: None,
+            shortage: None,
+            shrinks: Shrinks::default(),
             gathering: None,
             sealed: VecDeque::new(),
             flight: VecDeque::new(),
@@ -229,9 +257,9 @@ impl<F, T> State<F, T> {
         if bytes > limit {
             return Some(LogError::TooLarge { bytes, limit });
         }
-        if let Some(needed) = self.is_full() {
+        if let Some(shortage) = self.is_full() {
             self.statistics.refused_full += 1;
-            return Some(LogError::Full { needed });
+            return Some(shortage.error());
         }
         if self.waiting_bytes >= self.options.queue_bytes {
             self.statistics.refused_busy += 1;
@@ -255,13 +283,13 @@ impl<F, T> State<F, T> {
         self.closing.then_some(LogError::Closed)
     }
 
-    /// Bytes of the segment that could not be prepared, if commits wait for it.
-    pub(crate) fn is_full(&self) -> Option<u64> {
-        let needed = self.full?;
+    /// Why the next segment could not be prepared, if commits wait for it.
+    pub(crate) fn is_full(&self) -> Option<Shortage> {
+        let shortage = self.shortage?;
         let left = self.live.back().map_or(0, |live| live.segment.bytes) - self.offset;
         let sealed = self.sealed.iter().chain(&self.gathering);
         let waiting: u64 = sealed.map(|frame| frame.bytes() as u64).sum();
-        (waiting > left || left < self.options.frame_bytes as u64).then_some(needed)
+        (waiting > left || left < self.options.frame_bytes as u64).then_some(shortage)
     }
 
     /// Step 1: takes a commit that `refusal` had nothing against.

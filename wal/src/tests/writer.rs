@@ -8,7 +8,7 @@ use crate::LogOptions;
 use crate::error::LogError;
 use crate::format::{HEADER_BYTES, Header, Kind};
 use crate::segments::Segment;
-use crate::writer::{Beginning, Next, State, Write};
+use crate::writer::{Beginning, Next, Shortage, State, Write};
 
 type Played = State<(), u32>;
 
@@ -130,8 +130,9 @@ fn a_full_segment_is_followed_by_the_prepared_one() {
         state.complete(write.lsn, write.buffer);
         assert_eq!(contexts(&mut state), [context]);
     }
-    state.set_full(1);
-    assert_eq!(state.is_stuck(), Some(1));
+    let shortage = Shortage::Disk { needed: 1 };
+    state.set_short(shortage);
+    assert_eq!(state.is_stuck(), Some(shortage));
     assert!(matches!(state.refusal(1), Some(LogError::Full { .. })) && !state.has_room());
     state.set_prepared(segment(4));
     let start = next(&mut state).expect("a segment was prepared");

@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use woodchuck_io::limits::BLOCK_BYTES;
 
-use super::{Gathering, State};
+use super::{Gathering, Shortage, Shrinks, State};
 use crate::options::LogOptions;
 use crate::segments::Segment;
 
@@ -39,12 +39,12 @@ impl<F, T> State<F, T> {
         self.closed || self.poison.is_some()
     }
 
-    /// Bytes of the segment that could not be prepared, if the next frame cannot do without it.
-    pub(crate) fn is_stuck(&self) -> Option<u64> {
+    /// Why the next segment could not be prepared, if the next frame cannot do without it.
+    pub(crate) fn is_stuck(&self) -> Option<Shortage> {
         let left = self.live.back().map_or(0, |live| live.segment.bytes) - self.offset;
         let next = self.sealed.front().or(self.gathering.as_ref());
         let bytes = next.map_or(BLOCK_BYTES, Gathering::bytes) as u64;
-        self.full.filter(|_| bytes > left)
+        self.shortage.filter(|_| bytes > left)
     }
 
     pub(crate) const fn begin_closing(&mut self) {
@@ -70,11 +70,58 @@ impl<F, T> State<F, T> {
         assert!(self.prepared.is_none(), "one segment is prepared at a time");
         self.statistics.segments_prepared += 1;
         self.prepared = Some(segment);
-        self.full = None;
+        self.shortage = None;
     }
 
-    pub(crate) const fn set_full(&mut self, needed: u64) {
-        self.full = Some(needed);
+    /// Returns what was so before.
+    pub(crate) const fn set_short(&mut self, shortage: Shortage) -> Option<Shortage> {
+        self.shortage.replace(shortage)
+    }
+
+    /// Whether what is trimmed now may let the log go on.
+    pub(crate) const fn is_at_capacity(&self) -> bool {
+        matches!(self.shortage, Some(Shortage::Capacity { .. }))
+    }
+
+    /// Whether the capacity allows for another segment, beside those that are needed. Those that
+    /// were trimmed do not count: they go as soon as that is durable, and it may take the next
+    /// segment to make it so.
+    pub(crate) fn may_grow(&self) -> bool {
+        let trimmed =
+            self.live.iter().skip(1).take_while(|live| live.segment.first_lsn <= self.trim);
+        let needed = self.live.iter().skip(trimmed.count());
+        let needed: u64 = needed.map(|live| live.segment.bytes).sum();
+        needed.saturating_add(self.options.segment_bytes) <= self.options.capacity_bytes
+    }
+
+    /// Whether the capacity allows for `count` spares beside the segments there are.
+    pub(crate) fn may_keep_spares(&self, count: usize) -> bool {
+        let live = self.live.iter().map(|live| live.segment.bytes);
+        let retiring = self.retiring.iter().map(|segment| segment.bytes);
+        let prepared = self.prepared.iter().map(|segment| segment.bytes);
+        let bytes: u64 = live.chain(retiring).chain(prepared).sum();
+        let spares = (count as u64).saturating_mul(self.options.segment_bytes);
+        bytes.saturating_add(spares) <= self.options.capacity_bytes
+    }
+
+    /// Whether somebody waits for the spares to be removed.
+    pub(crate) const fn wants_shrinking(&self) -> bool {
+        self.shrinks.done < self.shrinks.asked
+    }
+
+    /// Asks for the spares to be removed. Returns the number of the request.
+    pub(crate) const fn ask_to_shrink(&mut self) -> u64 {
+        self.shrinks.asked += 1;
+        self.shrinks.asked
+    }
+
+    /// The spares were removed, as was asked so many times.
+    pub(crate) const fn set_shrunk(&mut self, asked: u64) {
+        self.shrinks.done = asked;
+    }
+
+    pub(crate) const fn shrinks(&self) -> Shrinks {
+        self.shrinks
     }
 
     /// Whether there are segments to put away.

@@ -10,6 +10,7 @@
 //! - behind it, in the order of submission and without holes, any number of the commits that the
 //!   last process submitted and saw no acknowledgement of; none from any earlier process.
 
+mod capacity;
 mod crashes;
 mod damage;
 mod errors;

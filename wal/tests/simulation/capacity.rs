@@ -1,0 +1,180 @@
+//! A log that may have only so many bytes: it refuses, harms nothing, and goes on when trimmed.
+
+use std::cell::RefCell;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::time::Duration;
+
+use woodchuck_io::Env;
+use woodchuck_sim::{Faults, MachineId, SimEnv, Site, World, WorldOptions};
+use woodchuck_wal::{Log, LogError, LogOptions, Lsn};
+
+use super::model::seeds;
+use super::process::DIRECTORY;
+
+const SEGMENTS: u64 = 4;
+
+fn options() -> LogOptions {
+    let usual = LogOptions::small();
+    LogOptions { capacity_bytes: SEGMENTS * usual.segment_bytes, ..usual }
+}
+
+/// What happened, over all processes of one world.
+#[derive(Default)]
+struct Facts {
+    /// The newest commit that was submitted, and of those acknowledged the newest, with its frame.
+    submitted: u64,
+    acknowledged: (u64, u64),
+    /// Frames below it may be gone.
+    trim: u64,
+    /// A commit is being refused, and how often one was in all.
+    refused: bool,
+    refusals: u64,
+    finished: bool,
+    /// What was trimmed is gone, and nothing is written.
+    settled: bool,
+}
+
+impl Facts {
+    fn refused(&mut self, error: &LogError) {
+        self.refused = true;
+        if let LogError::AtCapacity { capacity } = error {
+            assert_eq!(*capacity, options().capacity_bytes);
+            self.refusals += 1;
+        } else {
+            assert!(matches!(error, LogError::Busy { .. }), "{error}");
+        }
+    }
+}
+
+type Shared = Rc<RefCell<Facts>>;
+
+/// Commits are numbers, and something behind them.
+fn commit(number: u64) -> Vec<u8> {
+    let mut bytes = vec![number as u8; 8 + (number as usize * 37) % 3000];
+    bytes[..8].copy_from_slice(&number.to_le_bytes());
+    bytes
+}
+
+async fn run(env: SimEnv, facts: Shared, commits: u64) {
+    let mut found = Vec::new();
+    let replay = |recovered: woodchuck_wal::Recovered| {
+        let number = recovered.bytes.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
+        assert_eq!(recovered.bytes, commit(number));
+        found.push((number, recovered.lsn.get()));
+        Ok(())
+    };
+    let opened = Log::open(env.clone(), PathBuf::from(DIRECTORY), options(), replay).await;
+    let (log, _) = opened.expect("nothing is damaged, and the disk has room");
+    assert!(found.is_sorted_by(|left, right| left.0 + 1 == right.0), "holes in {found:?}");
+    {
+        let mut facts = facts.borrow_mut();
+        let newest = found.last().map_or(0, |found| found.0);
+        let (acknowledged, lsn) = facts.acknowledged;
+        assert!(newest >= acknowledged || lsn < facts.trim, "{newest} of {acknowledged}");
+        assert!(newest <= facts.submitted);
+        facts.submitted = newest.max(acknowledged);
+    }
+    let trimming = env.spawn("trim", trim(env.clone(), log.clone(), Rc::clone(&facts)));
+    let taking = env.spawn("acknowledge", acknowledge(log.clone(), Rc::clone(&facts)));
+    for _ in 0..commits {
+        let number = facts.borrow().submitted + 1;
+        while let Err((error, ())) = log.submit(&[&commit(number)], ()) {
+            facts.borrow_mut().refused(&error);
+            log.room().await;
+        }
+        facts.borrow_mut().submitted = number;
+        facts.borrow_mut().refused = false;
+        if number.is_multiple_of(16) {
+            env.sleep(Duration::from_micros(50)).await;
+        }
+    }
+    drop(trimming);
+    // What was trimmed goes first.
+    env.sleep(Duration::from_millis(20)).await;
+    facts.borrow_mut().settled = true;
+    env.sleep(Duration::from_millis(1)).await;
+    facts.borrow_mut().settled = false;
+    log.shrink().await.expect("the log is open");
+    log.close().await.expect("all of it becomes durable");
+    taking.await;
+    facts.borrow_mut().finished = true;
+}
+
+async fn acknowledge(log: Log<SimEnv, ()>, facts: Shared) {
+    loop {
+        match log.committed().await {
+            Ok(committed) => {
+                let mut facts = facts.borrow_mut();
+                for commit in committed {
+                    let number = commit.bytes.first_chunk().expect("at least a number");
+                    facts.acknowledged = (u64::from_le_bytes(*number), commit.lsn.get());
+                }
+            }
+            Err(LogError::Closed) => return,
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+/// The user of the log: gives up half of what it keeps, while a commit is being refused.
+async fn trim(env: SimEnv, log: Log<SimEnv, ()>, facts: Shared) {
+    loop {
+        env.sleep(Duration::from_micros(300)).await;
+        let mut facts = facts.borrow_mut();
+        if facts.refused {
+            let middle = u64::midpoint(log.oldest().get(), log.durable().get());
+            facts.trim = facts.trim.max(middle);
+            log.trim(Lsn::new(middle));
+        }
+    }
+}
+
+fn bytes_of_files(world: &World, machine: MachineId) -> u64 {
+    let disk = world.disk(machine);
+    let files = disk.files().into_iter().filter(|path| path.starts_with(DIRECTORY));
+    files.filter_map(|path| disk.length(&path)).sum()
+}
+
+#[test]
+fn a_log_keeps_to_its_capacity_and_goes_on_when_trimmed() {
+    let (mut refusals, mut most) = (0, 0);
+    for seed in seeds(60) {
+        let faults = Faults::swarm(seed);
+        let world = World::with_options(WorldOptions { faults, ..WorldOptions::new(seed) });
+        let machine = world.machine("one");
+        let facts = Shared::default();
+        let segment = options().segment_bytes;
+        let limit = options().capacity_bytes + 3 * segment;
+        for round in 0..4 {
+            let given = Rc::clone(&facts);
+            world.start(machine, 1, move |env| run(env, Rc::clone(&given), 1200));
+            // Long enough to come to its end in the last round.
+            let moments = if round < 3 { world.choose(Site::Plan, 1, 300) } else { 20_000 };
+            for _ in 0..moments {
+                world.run_for(Duration::from_micros(100));
+                let bytes = bytes_of_files(&world, machine);
+                assert!(bytes <= limit, "seed {seed}: {bytes} bytes of {limit}");
+                let settled = facts.borrow().settled;
+                assert!(!settled || bytes <= limit - 3 * segment, "seed {seed}: {bytes} settled");
+                most = most.max(bytes);
+                if facts.borrow().finished {
+                    break;
+                }
+            }
+            if !facts.borrow().finished {
+                world.power_cut(machine);
+            }
+            let mut facts = facts.borrow_mut();
+            assert!(round < 3 || facts.finished, "seed {seed}: it does not go on");
+            (facts.refused, facts.settled, facts.finished) = (false, false, false);
+        }
+        // Nothing was trimmed after it shrank.
+        let spares = world.disk(machine).files().into_iter().filter(|path| path.contains("spare"));
+        assert_eq!(spares.count(), 0, "seed {seed}");
+        refusals += facts.borrow().refusals;
+    }
+    println!("{refusals} refusals, at most {most} bytes");
+    assert!(refusals > seeds(60).count() as u64);
+    assert!(most >= options().capacity_bytes, "the capacity is used: {most}");
+}
