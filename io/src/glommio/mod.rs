@@ -1,6 +1,6 @@
 //! The driver for comparison: files and sockets of the runtime glommio, 0.9.
 //!
-//! It keeps every promise of the seam (all cases of `io/tests/conformance` pass on it) and is not
+//! It keeps every promise of the seam (all cases of `tests/conformance` pass on it) and is not
 //! the way to run Woodchuck: it is there so that the choice of a ring of our own stays measured.
 //!
 //! # How it works

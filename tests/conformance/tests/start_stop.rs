@@ -4,8 +4,6 @@
 //! roughly memory. Futures that are leaked keep what they hold themselves, here a file each; what
 //! their shard had must not stay with them.
 
-mod common;
-
 use std::cell::RefCell;
 use std::future::Future;
 use std::path::PathBuf;
@@ -16,7 +14,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use common::{Held, Scratch, patterned, poll_once};
+use woodchuck_conformance::{BACKENDS, Held, Scratch, Watch, patterned, poll_once, start};
 use woodchuck_io::limits::MAILBOX_PARCELS;
 use woodchuck_io::runtime::{Backend, Runtime};
 use woodchuck_io::{
@@ -302,7 +300,7 @@ fn check_end(life: Life, ended: &[Result<(), woodchuck_io::runtime::ShardPanic>]
 }
 
 fn cycle(backend: Backend, shards: usize, life: Life) -> Option<()> {
-    let scratch = Scratch::new();
+    let scratch = Scratch::new(env!("CARGO_TARGET_TMPDIR"));
     let wakers = Arc::new(Mutex::new(Vec::<Waker>::new()));
     let over = Arc::new(AtomicBool::new(false));
     let other = (life == Life::WokenByOthers).then(|| {
@@ -317,7 +315,7 @@ fn cycle(backend: Backend, shards: usize, life: Life) -> Option<()> {
     let busy = Arc::new(AtomicUsize::new(0));
     let directory = scratch.path().to_path_buf();
     let program = Cycle { life, directory, wakers, busy: Arc::clone(&busy) };
-    let runtime: Option<Runtime<()>> = common::start(backend, shards, program);
+    let runtime: Option<Runtime<()>> = start(backend, shards, program);
     let started = runtime.is_some();
     if let Some(runtime) = runtime {
         if life == Life::Dropped {
@@ -360,8 +358,8 @@ fn hush() {
 #[test]
 fn a_thousand_cycles_leak_nothing() {
     hush();
-    let watch = common::Watch::start();
-    for &backend in common::BACKENDS {
+    let watch = Watch::start();
+    for &backend in BACKENDS {
         for shards in 1..=2 {
             let mut maps = 0;
             for number in 0..cycles(backend) {

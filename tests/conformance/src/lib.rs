@@ -1,7 +1,13 @@
-//! What the tests of this crate share.
-
-#![allow(dead_code, reason = "every test file uses its own part of this")]
-#![allow(unreachable_pub, reason = "shared by test files, each of which is its own crate")]
+//! What the tests of the seam share. Three of them hold every backend to the promises of
+//! `io/src/env.rs`, and what they start and write to is made here:
+//!
+//! - `seam`: one suite of cases, which the simulated world is held to as well;
+//! - `torture`: everything at once, from a seed;
+//! - `start_stop`: runtimes that end in every way leave nothing behind.
+//!
+//! They are a package of their own because the whole of a backend is compiled again for each
+//! program that runs on it, and there are hundreds: without optimisation, which would take several
+//! times as long as it saves.
 
 use std::future::{Future, poll_fn};
 use std::io::{ErrorKind, Write as _};
@@ -19,16 +25,21 @@ use woodchuck_io::{Buffer, Program};
 pub struct Scratch(PathBuf);
 
 impl Scratch {
-    pub fn new() -> Self {
+    /// Makes one in the directory that `WOODCHUCK_TEST_DIRECTORY` names, or else in `usual`.
+    ///
+    /// # Panics
+    /// If it cannot be made.
+    pub fn new(usual: &str) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let parent = std::env::var_os("WOODCHUCK_TEST_DIRECTORY")
-            .map_or_else(|| PathBuf::from(env!("CARGO_TARGET_TMPDIR")), PathBuf::from);
+            .map_or_else(|| PathBuf::from(usual), PathBuf::from);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let path = parent.join(format!("io-{}-{number}", std::process::id()));
         std::fs::create_dir_all(&path).expect("a scratch directory");
         Self(path)
     }
 
+    /// Where it is.
     pub fn path(&self) -> &Path {
         &self.0
     }
@@ -204,15 +215,15 @@ pub async fn poll_once<F: Future>(future: F) -> Option<F::Output> {
 /// A buffer whose every eight bytes are `number`.
 pub fn patterned(length: usize, number: u64) -> Buffer {
     let mut buffer = Buffer::zeroed(length);
-    for word in buffer.chunks_exact_mut(8) {
-        word.copy_from_slice(&number.to_le_bytes());
-    }
+    // Like the comparison below, one call for megabytes, not one for every eight bytes.
+    buffer.copy_from_slice(&number.to_le_bytes().repeat(length / 8));
     buffer
 }
 
 /// The number that fills `bytes`, if one does.
 pub fn pattern_of(bytes: &[u8]) -> Option<u64> {
     let first = bytes.first_chunk::<8>()?;
-    let same = bytes.chunks_exact(8).all(|word| word == first);
+    // Each eight bytes are those before them.
+    let same = bytes[8..] == bytes[..bytes.len() - 8];
     same.then(|| u64::from_le_bytes(*first))
 }

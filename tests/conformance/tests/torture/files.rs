@@ -10,9 +10,8 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use woodchuck_conformance::patterned;
 use woodchuck_io::{Buffer, Disk, Durability, Env, File, OpenMode, RandomStream};
-
-use crate::common::patterned;
 
 pub(crate) const BLOCK: usize = 4096;
 pub(crate) const BLOCKS: u64 = 48;

@@ -1,8 +1,5 @@
 //! Runs one case on every backend and in simulation, each time in a directory of its own.
 
-#[path = "../common/mod.rs"]
-mod shared;
-
 use std::any::TypeId;
 use std::future::Future;
 use std::io::Write as _;
@@ -13,10 +10,13 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-pub(crate) use shared::{BACKENDS, options, pattern_of, patterned, poll_once, skipped, start};
 use woodchuck_io::runtime::Backend;
 use woodchuck_io::{Buffer, Disk, Durability, Env, File, Listener, Net, OpenMode, Program, Stream};
 use woodchuck_sim::{Faults, SimEnv, World, WorldOptions};
+
+pub(crate) use woodchuck_conformance::{
+    BACKENDS, options, pattern_of, patterned, poll_once, skipped, start,
+};
 
 /// Worlds in which a case is simulated, if it says nothing else.
 pub(crate) const ALL_SEEDS: u64 = 20;
@@ -41,13 +41,14 @@ pub(crate) fn is_simulated<E: Env>(_: &E) -> bool {
 
 /// A directory that is removed when the case is over.
 pub(crate) struct Scratch {
-    directory: shared::Scratch,
+    directory: woodchuck_conformance::Scratch,
     mounted: bool,
 }
 
 impl Scratch {
     pub(crate) fn new() -> Self {
-        Self { directory: shared::Scratch::new(), mounted: false }
+        let directory = woodchuck_conformance::Scratch::new(env!("CARGO_TARGET_TMPDIR"));
+        Self { directory, mounted: false }
     }
 
     /// A directory on a small filesystem of its own. An error where that cannot be made.
@@ -95,14 +96,22 @@ fn succeed(command: &mut Command) -> Result<(), String> {
 
 /// How many descriptors this process may have open, after it has asked for as many as it can get.
 pub(crate) fn descriptors() -> usize {
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: `limit` is writable and of the type the call wants.
-    let known = unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) };
-    assert_eq!(known, 0, "a process has a limit");
-    let wanted = libc::rlimit { rlim_cur: limit.rlim_max, ..limit };
-    // SAFETY: `wanted` is readable and of the type the call wants.
-    let raised = unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const wanted) };
-    usize::try_from(if raised == 0 { limit.rlim_max } else { limit.rlim_cur }).unwrap_or(usize::MAX)
+    // Where this cannot be run there are as many as before.
+    let _raised = succeed(Command::new("prlimit").args([
+        format!("--pid={}", std::process::id()),
+        format!("--nofile={}:", descriptor_limits().1),
+    ]));
+    descriptor_limits().0
+}
+
+/// How many descriptors this process may have open, and how many it may ask for.
+fn descriptor_limits() -> (usize, usize) {
+    let limits = std::fs::read_to_string("/proc/self/limits").expect("a process has limits");
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"));
+    let numbers: Vec<usize> =
+        line.expect("the limit of open files").split_whitespace().flat_map(str::parse).collect();
+    let [soft, hard] = numbers[..] else { panic!("two limits of open files: {line:?}") };
+    (soft, hard)
 }
 
 /// Runs a program to its end and fails if a shard panicked.

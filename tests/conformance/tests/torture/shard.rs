@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::future::{Either, select};
+use woodchuck_conformance::{pattern_of, patterned};
 use woodchuck_io::{
     Buffer, Disk, Env, Group, Listener, Mesh, Net, Parcel, Program, RandomStream, Task,
 };
@@ -17,7 +18,6 @@ use woodchuck_io::{
 use super::files::{BLOCK, Model, POISON, Target};
 use super::ledger::Ledger;
 use super::streams::{self, poll_times};
-use crate::common::{pattern_of, patterned};
 
 /// Futures that are kept without being waited for.
 const KEPT: usize = 40;

@@ -7,15 +7,18 @@
 //! the first. `WOODCHUCK_TORTURE_SEED` says which that is; choices follow from it, the kernel's
 //! timing does not.
 
-mod common;
-mod torture_parts;
+mod files;
+mod ledger;
+mod shard;
+mod streams;
 
 use std::time::{Duration, Instant};
 
-use common::Scratch;
-use torture_parts::ledger::Ledger;
-use torture_parts::shard::{ANOTHER_PANICKED, Torture};
+use woodchuck_conformance::{BACKENDS, Held, Scratch, Watch, start};
 use woodchuck_io::runtime::Backend;
+
+use ledger::Ledger;
+use shard::{ANOTHER_PANICKED, Torture};
 
 /// Steps of one shard in one round.
 const STEPS: u64 = 1200;
@@ -33,11 +36,11 @@ fn nothing_is_lost_and_nothing_leaks() {
     });
     let longest = number_from("WOODCHUCK_TORTURE_SECONDS").map(Duration::from_secs);
     let begun = Instant::now();
-    let watch = common::Watch::start();
+    let watch = Watch::start();
     let mut rounds = 0;
     let mut whole_connections = 0;
     loop {
-        for &backend in common::BACKENDS {
+        for &backend in BACKENDS {
             for shards in 1..=3 {
                 eprintln!("WOODCHUCK_TORTURE_SEED={seed}: {shards} shards on {backend}");
                 watch.begin(format!("seed {seed}, {shards} shards on {backend}"));
@@ -57,11 +60,11 @@ fn nothing_is_lost_and_nothing_leaks() {
 
 /// One life of a runtime. How many connections it had from end to end; None if it cannot start.
 fn round(backend: Backend, shards: usize, seed: u64) -> Option<usize> {
-    let before = common::Held::now().and_known_leaks(backend, shards);
-    let scratch = Scratch::new();
+    let before = Held::now().and_known_leaks(backend, shards);
+    let scratch = Scratch::new(env!("CARGO_TARGET_TMPDIR"));
     let ledger = Ledger::default();
     let program = Torture::new(scratch.path(), seed, STEPS, ledger.clone());
-    let runtime = common::start(backend, shards, program)?;
+    let runtime = start(backend, shards, program)?;
     assert_eq!(runtime.backend(), backend);
     let ended = runtime.join();
     let panics = ended.iter().filter_map(|ended| ended.as_ref().err());

@@ -13,7 +13,12 @@ use crate::common::{A_WHILE, FEW_SEEDS, pair, poll_once, read_exactly, read_to_e
 
 /// Bytes that say where they belong.
 fn numbered(length: usize) -> Vec<u8> {
-    (0..length as u64).map(|at| (at.wrapping_mul(0x9E37_79B9) >> 16) as u8).collect()
+    let mut bytes = Vec::with_capacity(length + 8);
+    for word in 1..=length.div_ceil(8) as u64 {
+        bytes.extend_from_slice(&word.wrapping_mul(0x9E37_79B9_7F4A_7C15).to_le_bytes());
+    }
+    bytes.truncate(length);
+    bytes
 }
 
 /// The error of a write to a peer that is gone.

@@ -329,7 +329,7 @@ check!(dropped_sends_keep_their_segments, 1, FEW_SEEDS, |env, directory| {
             match receiver.read(BytesMut::with_capacity(1 << 20)).await {
                 (Ok(0), _) => break,
                 (Ok(_), bytes) => {
-                    assert!(bytes.iter().all(|&byte| byte == round), "foreign bytes were sent");
+                    assert!(bytes == vec![round; bytes.len()], "foreign bytes were sent");
                     total += bytes.len();
                 }
                 (Err(error), _) => panic!("the peer closed in good order: {error}"),
