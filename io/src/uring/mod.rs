@@ -3,7 +3,7 @@
 //! Requests are put into the submission queue and reach the kernel with the next poll or flush, all
 //! of a turn in one system call if they can wait for its end. What finds the queue full waits in a
 //! backlog, in order, so that a cancel never overtakes what it cancels. Completions that find their
-//! queue full are kept by the kernel (NODROP, which [`probe`] insists on) and fetched when there is
+//! queue full are kept by the kernel (NODROP, which [`probe()`] insists on) and fetched when there is
 //! room.
 //!
 //! A sleep is a wait for a completion, with the nearest timer as its timeout. Other threads end it
