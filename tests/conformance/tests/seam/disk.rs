@@ -144,8 +144,9 @@ kernel_check!(memory_without_room_changes_nothing, 1, |env, directory| {
         skipped("a filesystem in memory without room: there is no /dev/shm");
         return;
     }
+    // The directory itself may be there.
     let name = directory.file_name().expect("a scratch directory has a name");
-    let path = shared.join(name);
+    let path = shared.join(name).with_extension("without-room");
     let file = env.disk().open(&path, OpenMode::CreateNew).await.expect("created");
     env.disk().remove(&path).await.expect("removed; the open file lives on");
     file.write_at(patterned(4096, 9), 0, Durability::Volatile).await.0.expect("written");
