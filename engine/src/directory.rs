@@ -16,19 +16,24 @@
 //!     40    4 CRC32C of bytes 0..40
 //! ```
 //! It is written under another name, made durable and then renamed, before anything else is
-//! created: a directory that has shards but no identity has lost it.
+//! created: a directory that has shards but no identity has lost it. A directory that holds anything
+//! else was somebody else's and is refused, but for the file that a probe of the volume leaves there
+//! if it is killed: that one stays as it is.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
 use woodchuck_io::limits::BLOCK_BYTES;
-use woodchuck_io::{Buffer, Disk, Durability, Env, File, OpenMode};
+use woodchuck_io::{Buffer, DirectoryEntry, Disk, Durability, Env, File, OpenMode};
 
 use crate::EngineError;
 use crate::limits::SHARDS;
 
 const MAGIC: &[u8; 16] = b"woodchuck data\n\0";
 const VERSION: u32 = 1;
+/// The file with which a volume is probed. It may be in a directory that becomes a data directory.
+pub const PROBE_NAME: &str = "woodchuck-probe.scratch";
+
 const IDENTITY_NAME: &str = "woodchuck.id";
 const IDENTITY_NEW_NAME: &str = "woodchuck.id.new";
 const LOCK_NAME: &str = "LOCK";
@@ -64,7 +69,11 @@ pub async fn probe<E: Env>(env: &E, path: &Path) -> Result<Option<Identity>, Eng
     if names.iter().any(|entry| entry.name == IDENTITY_NAME) {
         return read_identity(env, path).await.map(Some);
     }
-    let own = |name: &str| name == LOCK_NAME || name == IDENTITY_NEW_NAME || name == "lost+found";
+    let harmless = |entry: &DirectoryEntry| match entry.name.as_str() {
+        LOCK_NAME | IDENTITY_NEW_NAME | "lost+found" => true,
+        PROBE_NAME => !entry.is_directory,
+        _ => false,
+    };
     if let Some(shard) = names.iter().find(|entry| entry.name.starts_with("shard-")) {
         return Err(EngineError::Open(format!(
             "{} holds {} but not {IDENTITY_NAME}: the directory is incomplete; restore that file \
@@ -73,7 +82,7 @@ pub async fn probe<E: Env>(env: &E, path: &Path) -> Result<Option<Identity>, Eng
             shard.name
         )));
     }
-    if let Some(other) = names.iter().find(|entry| !own(&entry.name)) {
+    if let Some(other) = names.iter().find(|&entry| !harmless(entry)) {
         return Err(EngineError::Open(format!(
             "{} is not a Woodchuck data directory (it holds {}); choose an empty or a new one with \
              --data",

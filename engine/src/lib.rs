@@ -24,7 +24,7 @@ mod recovered;
 mod shard;
 mod ticket;
 
-pub use directory::{DataDirectory, Identity, probe};
+pub use directory::{DataDirectory, Identity, PROBE_NAME, probe};
 pub use engine::{Engine, EngineOptions, Reader};
 pub use error::EngineError;
 pub use shard::{Appended, OffsetQuery, ReadOutcome, ReadRequest};

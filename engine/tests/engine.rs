@@ -406,6 +406,28 @@ fn deleting_a_topic_never_takes_a_record_that_has_just_become_durable() {
 }
 
 #[test]
+fn what_a_killed_probe_left_is_in_nobodys_way() {
+    let world = World::new(3);
+    let machine = world.machine("engine");
+    let left = format!("/data/{}", woodchuck::PROBE_NAME);
+    world.disk(machine).write(&left, b"left over");
+    for _ in 0..2 {
+        run(&world, machine, (2, 0), |_, _| async {});
+        world.kill(machine);
+        assert_eq!(world.disk(machine).read(&left).as_deref(), Some(&b"left over"[..]));
+    }
+    // No probe makes a directory, nor another file.
+    let other = world.machine("other");
+    world.disk(other).write(&format!("{left}/file"), b"somebody's");
+    let errors = open_errors(&world, other, 1);
+    assert!(errors[0].contains(woodchuck::PROBE_NAME), "{errors:?}");
+    let third = world.machine("third");
+    world.disk(third).write(&format!("{left}.old"), b"somebody's");
+    let errors = open_errors(&world, third, 1);
+    assert!(errors[0].contains(".scratch.old"), "{errors:?}");
+}
+
+#[test]
 fn directories_that_are_not_ours_are_refused_with_a_way_out() {
     let world = World::new(3);
     let machine = world.machine("engine");

@@ -1,16 +1,14 @@
 //! The file that is measured.
 //!
-//! It has one fixed name, so that what a killed run left is known for what it is, and it is locked,
-//! so that two probes of one directory do not take each other's. Whoever holds the lock may remove
-//! it.
+//! It has one fixed name, so that what a killed run left is known for what it is, also to an engine
+//! that is to make the directory its own. It is locked, so that two probes of one directory do not
+//! take each other's. Whoever holds the lock may remove it.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
+pub(super) use woodchuck::PROBE_NAME as SCRATCH_NAME;
 use woodchuck_io::{Disk, Env, OpenMode};
-
-/// The name of the file.
-pub(super) const SCRATCH_NAME: &str = "woodchuck-probe.scratch";
 
 /// An empty file of ours.
 pub(super) struct Scratch<D: Disk> {

@@ -6,6 +6,7 @@ import dataclasses
 import re
 import socket
 import struct
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from support.broker import FailedStart, StartOptions, run_to_failure
 from support.clients import CONFLUENT
 from support.messages import Message, ProducerOptions, require, require_equal, require_same
 from support.suite import Context, Tests
+from support.waiting import wait_for
 
 TESTS = Tests()
 # The identity's layout stands at the head of `engine/src/directory.rs`.
@@ -120,6 +122,27 @@ def a_file(context: Context) -> str:
     data = context.fresh_path("file")
     data.write_bytes(b"not a directory")
     return require_refusal(run_to_failure(context.start_options(data)), str(data), "--data")
+
+
+@TESTS.test("start: a directory in which a probe was killed")
+def killed_probe(context: Context) -> None:
+    data = context.fresh_path("data")
+    data.mkdir()
+    scratch = data / "woodchuck-probe.scratch"
+    command = [str(context.settings.binary), "probe", str(data), "--size", "16MiB"]
+    with subprocess.Popen(
+        [*command, "--seconds", "100"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as probe:
+        try:
+            wait_for(scratch.exists, 30.0, "the probe's file")
+            require(probe.poll() is None, "the probe ended by itself")
+        finally:
+            probe.kill()
+    with context.broker(data) as broker:
+        CONFLUENT.produce(broker.address, "t", [Message(b"kept")], ProducerOptions())
+        broker.stop()
+    require_still_good(context, data)
+    require(scratch.exists(), "what the probe left is gone")
 
 
 @TESTS.test("start: a data directory that cannot be made")
