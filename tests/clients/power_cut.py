@@ -2,9 +2,8 @@
 """Cuts the power under the real broker, again and again, and checks that nothing is lost.
 
 The broker's data is on ext4 over a device that forgets what was not flushed when its power is cut:
-sector by sector, as it is drawn (`woodchuck-crash volume`, in `tests/crash`). Everything else is as
-in `kill9.py`: the same producers, the same consumer, and the same checks, of which 1 to 5 stand in
-its head. Each round:
+sector by sector, as it is drawn (`woodchuck-crash volume`, in `tests/crash`). What it is loaded with,
+and what is checked, stands in the head of `support/rounds.py`. Each round:
 
 1. load, until the power is cut: at a write or flush that was drawn, so that it is in flight, or
    between two;
@@ -22,7 +21,6 @@ from __future__ import annotations
 
 import argparse
 import faulthandler
-import functools
 import os
 import random
 import shutil
@@ -33,11 +31,11 @@ import tempfile
 import time
 from pathlib import Path
 
-from kill9 import HANG_S, Consumer, Producer, Rounds, verify
 from support.broker import Broker, BrokerError, StartOptions
 from support.messages import require
+from support.rounds import Rounds
 from support.suite import Outcome, problem_of
-from support.waiting import Deadline, wait_for
+from support.waiting import Deadline
 
 # The shards' segments, and what all rounds add to them.
 DEVICE_BYTES = 1 << 30
@@ -50,6 +48,7 @@ LONGEST_LOAD_S = 2.0
 # A start is cut short at one of so many: it reads, and writes little but its last frames.
 REQUESTS_OF_A_START = 60
 CUTS_IN_A_ROW = 3
+HANG_S = 40 * 60
 OWN_NAMESPACE = "--in-own-namespace"
 
 
@@ -129,47 +128,19 @@ class PowerCuts(Rounds):
         super().__init__(options, seed)
         self._volume = volume
 
-    def run(self, number: int) -> str:
-        """One round. What it returns is what it did."""
-        broker = self._start()
-        ends = self._prepare(broker, number)
-        plain = Producer(broker.address, f"plain-{number}", self._memory, idempotent=False)
-        steady = Producer(broker.address, f"steady-{number}", self._memory, idempotent=True)
-        consumer = Consumer(broker.port, ends, self._memory)
-        for worker in (plain, steady, consumer):
-            worker.start()
-        try:
-            wait_for(
-                lambda: plain.acknowledged > 0 and steady.acknowledged > 0,
-                30.0,
-                "the first acknowledgements",
-            )
-            self._load(broker)
-            cut = self._volume.cut()
-            broker.kill()
-            broker.check_log()
-        finally:
-            steady.stop_sending()
-            plain.stop_sending()
-            consumer.stop()
-        acknowledged = plain.acknowledged + steady.acknowledged
-        plain.give_up()
-        again = self._reboot()
-        broker = self._start()
-        self._finish(steady)
-        total = verify(broker.address, broker.port, self._memory)
-        broker.check_running()
-        return (
-            f"{cut}, {acknowledged} acknowledged, {consumer.batches} batches read, {again} more "
-            f"cuts, {total} messages"
-        )
-
     def finish(self) -> None:
         """Stops the broker and has the filesystem looked at."""
         if self._broker is not None and self._broker.is_running():
             self._broker.stop()
         self._volume.tell("detach")
         self._volume.tell("check")
+
+    def _end(self, broker: Broker) -> str:
+        self._load(broker)
+        cut = self._volume.cut()
+        broker.kill()
+        broker.check_log()
+        return cut
 
     def _load(self, broker: Broker) -> None:
         """Lasts until the power has gone, or must go."""
@@ -181,15 +152,15 @@ class PowerCuts(Rounds):
             powered = self._volume.is_powered()
             require(broker.is_running() or not powered, "the broker ended by itself")
 
-    def _reboot(self) -> int:
-        """Mounts the volume, after cutting some starts short. Returns how many."""
+    def _interrupt_starts(self) -> str:
+        """Mounts the volume, after cutting some starts short."""
         cuts = 0
         while True:
             self._volume.reboot()
             again = cuts < CUTS_IN_A_ROW and self._numbers.randrange(2)
             if not again:
                 require(self._volume.attach(), "the power went by itself")
-                return cuts
+                return f" (after {cuts} more cuts)" if cuts else ""
             cuts += 1
             self._volume.tell(f"cut-after {self._numbers.randint(1, REQUESTS_OF_A_START)}")
             if self._volume.attach():
@@ -231,7 +202,7 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def main() -> int:
-    """Runs all rounds; the first that fails is the last, for the data is suspect from then on."""
+    """Runs all rounds, and has the filesystem looked at."""
     arguments = parse_arguments()
     binary = arguments.binary.resolve()
     crash = (arguments.crash or binary.parent / "woodchuck-crash").resolve()
@@ -257,13 +228,7 @@ def main() -> int:
         data = volume.filesystem / "data"
         options = StartOptions(binary, data, root / "log", arguments.io, shards=SHARDS)
         rounds = PowerCuts(options, seed, volume)
-        for number in range(1, arguments.rounds + 1):
-            began = time.monotonic()
-            problem, note = problem_of(functools.partial(rounds.run, number))
-            outcome.report(f"round {number}", problem, time.monotonic() - began, note)
-            if problem:
-                print((root / "log").read_text(errors="replace")[-4000:], flush=True)
-                break
+        rounds.run_all(arguments.rounds, outcome)
         if not outcome.failed:
             began = time.monotonic()
             problem, _ = problem_of(lambda: rounds.finish())
