@@ -13,11 +13,17 @@
 //! | `Volatile` write, then `sync_data` completed | kept | kept | kept |
 //! | `sync_data` or `Durable` write **failed** | unknown for ever | unknown for ever | unknown for ever |
 //! | create, rename, remove | kept | only after `sync_directory` | only after `sync_directory` |
+//! | rename, not synced | kept | all of it or nothing | all of it or nothing |
 //! | `allocate`, `truncate` completed | kept | only after `sync_data` | only after `sync_data` |
 //!
 //! "Unknown for ever": after a failed flush the kernel may have dropped the data and marked it
 //! clean, so a later flush that succeeds proves nothing. The caller must never retry; it must stop
 //! trusting the file.
+//!
+//! A rename is one atomic step, also from one directory to another: who looks, and who comes after a
+//! crash, finds the names as they were before it or as they are after it, never half of each. So a
+//! name whose file is replaced has the old file or the new one at any time, and never none. What the
+//! new file holds after a crash is as durable as its writes were: they are to be synced before.
 //!
 //! A `Durable` write makes its own bytes durable and nothing else: not bytes that an earlier
 //! `Volatile` write put elsewhere in the file, and not the file's name.
@@ -182,7 +188,7 @@ pub trait Disk: Clone + 'static {
     /// Creates a directory and its missing parents. No error if it is there.
     fn create_directory(&self, path: &Path) -> impl Future<Output = io::Result<()>> + 'static;
 
-    /// Renames a file, replacing what bears the new name.
+    /// Renames a file, replacing what bears the new name. One step: see the module's table.
     fn rename(&self, from: &Path, to: &Path) -> impl Future<Output = io::Result<()>> + 'static;
 
     /// Removes a file.

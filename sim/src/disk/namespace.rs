@@ -405,6 +405,25 @@ mod tests {
     }
 
     #[test]
+    fn a_crash_keeps_a_rename_whole_or_not_at_all() {
+        for kept in [false, true] {
+            let mut names = Namespace::default();
+            names.create_directory(Path::new("/d"), 1).expect("new");
+            let old = names.create_file(Path::new("/d/name"), 2).expect("new");
+            let new = names.create_file(Path::new("/next"), 3).expect("new");
+            let directory = names.resolve(Path::new("/d")).expect("there");
+            names.sync_directory(ROOT, 3);
+            names.sync_directory(directory, 3);
+            assert_eq!(names.rename(Path::new("/next"), Path::new("/d/name"), 4).ok(), Some(true));
+            names.crash(&[kept]);
+            let before = [("/d/name".to_owned(), old), ("/next".to_owned(), new)];
+            let after = [("/d/name".to_owned(), new)];
+            let expected = if kept { &after[..] } else { &before[..] };
+            assert_eq!(names.paths(false), expected);
+        }
+    }
+
+    #[test]
     fn without_order_a_crash_keeps_of_each_name_a_prefix() {
         for drawn in 0..16_u32 {
             let mut names = Namespace::default();

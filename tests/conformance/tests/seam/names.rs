@@ -3,9 +3,9 @@
 use std::io::ErrorKind;
 use std::path::Path;
 
-use woodchuck_io::{DirectoryEntry, Disk, Env, OpenMode};
+use woodchuck_io::{DirectoryEntry, Disk, Env, Mesh, OpenMode};
 
-use crate::common::{create, get, pattern_of, put};
+use crate::common::{FEW_SEEDS, create, get, pattern_of, poll_once, put};
 
 /// The names in a directory, sorted.
 async fn names<E: Env>(env: &E, path: &Path) -> Vec<String> {
@@ -24,6 +24,17 @@ async fn numbered<E: Env>(env: &E, path: &Path, number: u64) {
 async fn number_of<E: Env>(env: &E, path: &Path) -> Option<u64> {
     let file = env.disk().open(path, OpenMode::Read).await.expect("opened");
     pattern_of(&get(&file, 0, 1).await)
+}
+
+/// What fills a file, if there is one of that name.
+async fn number_under<E: Env>(env: &E, path: &Path) -> Option<u64> {
+    match env.disk().open(path, OpenMode::Read).await {
+        Ok(file) => Some(pattern_of(&get(&file, 0, 1).await).expect("a whole file")),
+        Err(error) => {
+            assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
+            None
+        }
+    }
 }
 
 check!(a_directory_is_made_with_its_parents, 1, |env, directory| {
@@ -130,6 +141,36 @@ check!(a_name_is_always_there_while_it_is_replaced, 1, |env, directory| {
     }
     writer.await;
     assert_eq!(number_of(&env, &current).await, Some(39));
+});
+
+check!(a_file_that_is_moved_has_one_name_at_any_time, 2, FEW_SEEDS, |env, directory| {
+    let (a, b) = (directory.join("a"), directory.join("b"));
+    for round in 1..=40 {
+        if env.mesh().shard() == 1 {
+            numbered(&env, &a, round).await;
+            env.mesh().send(0, Box::new(())).await;
+            env.disk().rename(&a, &b).await.expect("moved");
+            env.mesh().send(0, Box::new(())).await;
+            env.mesh().receive().await;
+            env.disk().remove(&b).await.expect("removed");
+            continue;
+        }
+        env.mesh().receive().await;
+        let mut moved = Box::pin(env.mesh().receive());
+        while poll_once(&mut moved).await.is_none() {
+            // It may be moved between two looks, but not back.
+            if number_under(&env, &a).await.is_none() {
+                assert_eq!(number_under(&env, &b).await, Some(round), "it has no name");
+            }
+            if number_under(&env, &b).await.is_some() {
+                assert_eq!(number_under(&env, &a).await, None, "it has two names");
+            }
+            env.yield_now().await;
+        }
+        assert_eq!(number_under(&env, &a).await, None);
+        assert_eq!(number_under(&env, &b).await, Some(round));
+        env.mesh().send(1, Box::new(())).await;
+    }
 });
 
 check!(names_may_hold_all_but_a_slash_and_a_zero, 1, |env, directory| {

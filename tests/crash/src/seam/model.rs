@@ -4,8 +4,8 @@
 //! promise, and everything that was begun since. A promise (a durable write, `sync_data`,
 //! `sync_directory`) that was kept leaves one.
 //!
-//! Besides the table in `io/src/env.rs` it holds a rename to be one step: a file whose name was
-//! durable, and that was neither removed nor replaced, has one of its names.
+//! A rename is one step, as the table in `io/src/env.rs` says: a file whose name was durable, and that
+//! was neither removed nor replaced, has one of its names.
 
 use std::collections::{BTreeMap, BTreeSet};
 
