@@ -13,6 +13,7 @@ use woodchuck_server::Serve;
 use woodchuck_server::kafka::KafkaOptions;
 
 use crate::signals::Caught;
+use crate::text::parse_bytes;
 
 /// The variable that sets how much is logged.
 const LOG_VARIABLE: &str = "WOODCHUCK_LOG";
@@ -45,6 +46,11 @@ pub(crate) struct Arguments {
     #[arg(long)]
     no_auto_create_topics: bool,
 
+    /// How much each shard's log may have on the disk, such as 192MiB (the least) or 10GiB. When all
+    /// of it is needed, producers are asked to try again later. [default: what the disk has]
+    #[arg(long, value_name = "SIZE", value_parser = parse_bytes)]
+    log_capacity: Option<u64>,
+
     /// How to reach the kernel: automatic, uring, posix or, if it is built in, glommio. [default:
     /// what WOODCHUCK_IO says, or automatic: io_uring where it is allowed]
     #[arg(long, value_name = "BACKEND")]
@@ -69,8 +75,13 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), String> {
         }
     };
     runtime.shards = shards as usize;
+    let mut engine = EngineOptions::new(arguments.data);
+    if let Some(capacity) = arguments.log_capacity {
+        engine.log.capacity_bytes = capacity;
+        engine.log.check().map_err(|error| format!("--log-capacity {capacity}: {error}"))?;
+    }
     let serve = Serve {
-        engine: EngineOptions::new(arguments.data),
+        engine,
         kafka: KafkaOptions {
             advertised: arguments.advertise,
             auto_create_topics: !arguments.no_auto_create_topics,

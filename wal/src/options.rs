@@ -88,8 +88,11 @@ impl LogOptions {
             .map_or(SPARE_SEGMENTS, |room| room.min(SPARE_SEGMENTS))
     }
 
-    /// Refuses what cannot work.
-    pub(crate) fn check(&self) -> Result<(), LogError> {
+    /// Refuses what cannot work, as opening would.
+    ///
+    /// # Errors
+    /// [`LogError::Options`], which says what is wrong.
+    pub fn check(&self) -> Result<(), LogError> {
         let block = BLOCK_BYTES as u64;
         let refuse = |reason: String| Err(LogError::Options { reason });
         if !self.segment_bytes.is_multiple_of(block)

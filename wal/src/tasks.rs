@@ -204,7 +204,10 @@ async fn keep_segments<E: Env, T: 'static>(shared: &Shared<E, T>, stock: &mut St
             Chore::Shrink => shrink(shared, stock).await,
             Chore::Prepare => match prepare(shared, stock).await {
                 Ok(segment) => {
-                    shared.state.borrow_mut().set_prepared(segment);
+                    if shared.state.borrow_mut().set_prepared(segment).is_some() {
+                        let log = shared.folder.path().display();
+                        tracing::info!(%log, "there is a next segment again");
+                    }
                     shared.signals.work.one();
                     shared.signals.room.all();
                 }
@@ -244,6 +247,8 @@ fn next_chore<E: Env, T>(shared: &Shared<E, T>) -> Option<Chore<FileOf<E>>> {
 fn set_short<E: Env, T>(shared: &Shared<E, T>, shortage: Shortage) {
     let before = shared.state.borrow_mut().set_short(shortage);
     if before != Some(shortage) {
+        let error = shortage.error();
+        tracing::warn!(log = %shared.folder.path().display(), "no next segment: {error}");
         shared.signals.idle.all();
     }
 }

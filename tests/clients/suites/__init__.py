@@ -6,6 +6,7 @@ from support.suite import Test
 
 from . import (
     bad_input,
+    capacity,
     compression,
     kcat,
     matrix,
@@ -30,6 +31,7 @@ def all_tests() -> list[Test]:
         topics,
         restart,
         volume,
+        capacity,
         bad_input,
         start_errors,
         refused_rings,

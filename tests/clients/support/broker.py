@@ -36,6 +36,8 @@ class StartOptions:
     io: str | None = None
     shards: int | None = None
     port: int = 0
+    # Further arguments of `serve`.
+    arguments: tuple[str, ...] = ()
     # A command that runs the broker's, which is appended to it.
     wrapper: tuple[str, ...] = ()
 
@@ -47,7 +49,7 @@ class StartOptions:
             command += ["--io", self.io]
         if self.shards is not None:
             command += ["--shards", str(self.shards)]
-        return command
+        return [*command, *self.arguments]
 
 
 def dies_with_us(command: list[str]) -> list[str]:

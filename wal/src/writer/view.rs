@@ -66,11 +66,12 @@ impl<F, T> State<F, T> {
         self.prepared.is_none()
     }
 
-    pub(crate) fn set_prepared(&mut self, segment: Segment<F>) {
+    /// Returns why there was none for a while, if so.
+    pub(crate) fn set_prepared(&mut self, segment: Segment<F>) -> Option<Shortage> {
         assert!(self.prepared.is_none(), "one segment is prepared at a time");
         self.statistics.segments_prepared += 1;
         self.prepared = Some(segment);
-        self.shortage = None;
+        self.shortage.take()
     }
 
     /// Returns what was so before.
