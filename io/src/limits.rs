@@ -29,6 +29,10 @@ pub const SHARDS: usize = 256;
 /// Tasks a shard polls before it looks at its completions, timers and mail again.
 pub const TASKS_PER_TURN: usize = 256;
 
+/// Reads and writes that are handed over together while other tasks are ready, so that the device
+/// works meanwhile.
+pub const TRANSFERS_AT_ONCE: usize = 16;
+
 /// CPU time of the groups of a shard's tasks, by [`Group::index`](crate::Group::index), where
 /// several have ready tasks.
 pub const GROUP_CPU_SHARES: [u64; 3] = [8, 2, 1];

@@ -14,6 +14,11 @@
 //! their tasks are about to run and to start the next, and then the last of them takes all along:
 //! one system call, and one notice to the device. Where no other task is ready, the turn is over.
 //!
+//! # Many transfers in parts
+//! A device answers many reads or writes at about the same time, and rests while their tasks run and
+//! start the next. So once [`TRANSFERS_AT_ONCE`] of them are queued and more tasks are ready, they go
+//! to the kernel, and the device is at work while those tasks run.
+//!
 //! # Groups
 //! Tasks of several groups share the turn by time (see [`Executor::run_ready`]). Reads and writes
 //! of a group other than the foreground that would have more in flight than it may have wait in
@@ -61,7 +66,9 @@ use super::timers::Timers;
 use super::work::{OpenFile, Progress, Work};
 use crate::Group;
 use crate::executor::Executor;
-use crate::limits::{BUSY_YIELD_US, CONTENDED_YIELD_US, IDLE_ROUNDS_PER_YIELD, TASKS_PER_TURN};
+use crate::limits::{
+    BUSY_YIELD_US, CONTENDED_YIELD_US, IDLE_ROUNDS_PER_YIELD, TASKS_PER_TURN, TRANSFERS_AT_ONCE,
+};
 use crate::runtime::IdlePolicy;
 
 /// One shard.
@@ -85,6 +92,8 @@ pub(crate) struct Core<D> {
     disk_operations: Cell<usize>,
     /// Durable writes that are done, and whose tasks have not run since.
     writes_done: Cell<usize>,
+    /// Reads and writes that were started since all was last handed over.
+    transfers_queued: Cell<usize>,
     /// When the shard last slept or yielded.
     gave_way: Cell<Instant>,
     idleness: RefCell<Idleness>,
@@ -117,6 +126,7 @@ impl<D: Driver> Core<D> {
             budgets: RefCell::default(),
             disk_operations: Cell::new(0),
             writes_done: Cell::new(0),
+            transfers_queued: Cell::new(0),
             gave_way: Cell::new(Instant::now()),
             idleness: RefCell::new(Idleness::new(idle_policy, Instant::now())),
             stop_waiters: RefCell::default(),
@@ -252,6 +262,7 @@ impl<D: Driver> Core<D> {
     }
 
     fn fetch_completions(&self, wait: Wait) -> io::Result<()> {
+        self.transfers_queued.set(0);
         let mut completions = self.completions.borrow_mut();
         let polled = self.with_driver(|driver| driver.poll(wait, &mut completions));
         completions.reverse();
@@ -305,7 +316,11 @@ impl<D: Driver> Core<D> {
             None => {}
         }
         self.launch(key);
-        if urgent && self.writes_done.get() == 0 && self.executor.ready() > 0 {
+        let queued = self.transfers_queued.get() + usize::from(budgeted.is_some());
+        self.transfers_queued.set(queued);
+        let cannot_wait = urgent && self.writes_done.get() == 0;
+        if (cannot_wait || queued >= TRANSFERS_AT_ONCE) && self.executor.ready() > 0 {
+            self.transfers_queued.set(0);
             self.with_driver(D::flush);
         }
         key
@@ -569,6 +584,7 @@ mod tests {
         completed: Vec<Completion>,
         most: usize,
         submitted: usize,
+        flushed: usize,
     }
 
     /// Carries out nothing; requests complete when the test says so, or when they are cancelled.
@@ -587,6 +603,10 @@ mod tests {
             asked.in_flight.push_back(key);
             asked.submitted += 1;
             asked.most = asked.most.max(asked.in_flight.len());
+        }
+
+        fn flush(&mut self) {
+            self.0.borrow_mut().flushed += 1;
         }
 
         fn is_empty(&self) -> bool {
@@ -706,6 +726,22 @@ mod tests {
         let _foreground = foreground.spawn("second", async {});
         // The queue is told group after group.
         assert_eq!(test.core.executor.ready_task(0), Some(TaskId(1)));
+    }
+
+    #[test]
+    fn many_transfers_are_handed_over_in_parts_while_tasks_are_ready() {
+        let test = Test::new();
+        let flushed = || test.asked.borrow().flushed;
+        let mut reads = test.reads(Group::Foreground, 3 * TRANSFERS_AT_ONCE);
+        assert_eq!(flushed(), 0, "the turn is over, and its end hands over all of them");
+        test.core.poll_driver(Wait::No);
+        let _ready = test.core.executor.spawn(async {});
+        reads.extend(test.reads(Group::Foreground, TRANSFERS_AT_ONCE - 1));
+        assert_eq!(flushed(), 0);
+        reads.extend(test.reads(Group::Foreground, 1));
+        assert_eq!(flushed(), 1);
+        reads.extend(test.reads(Group::Foreground, 2 * TRANSFERS_AT_ONCE));
+        assert_eq!(flushed(), 3);
     }
 
     #[test]
