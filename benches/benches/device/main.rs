@@ -6,8 +6,8 @@
 //! `docs/measurements.md`; without the feature there is no glommio in them, and without an installed
 //! `fio` no fio. Every measurement runs in a process of its own on CPU 1 (messages on 0 and 1), and
 //! the variants of a case take turns: what is compared ran within seconds. `WOODCHUCK_BENCH_ROUNDS`
-//! sets how many turns (7), `WOODCHUCK_BENCH_DIRECTORY` where the file goes, `WOODCHUCK_BENCH_CASE`
-//! picks cases by their numbers, with commas between them.
+//! sets how many turns (7), `WOODCHUCK_BENCH_DIRECTORY` where the file goes; `WOODCHUCK_BENCH_TABLE`
+//! and `WOODCHUCK_BENCH_CASE` pick tables and cases by their numbers, with commas between them.
 
 mod bare_ring;
 mod ours;
@@ -174,6 +174,12 @@ fn table(title: &str, cases: &[usize], variants: &[&str], rounds: usize, path: &
     beside.iter().for_each(|row| println!("{row}"));
 }
 
+/// The numbers that a variable lists. None if it is not set.
+fn chosen(variable: &str) -> Option<Vec<usize>> {
+    let list = std::env::var(variable).ok()?;
+    Some(list.split(',').filter_map(|number| number.trim().parse().ok()).collect())
+}
+
 fn main() {
     let arguments: Vec<String> = std::env::args().collect();
     if let [_, flag, case, variant, path] = &arguments[..]
@@ -188,9 +194,10 @@ fn main() {
     }
     let rounds = std::env::var("WOODCHUCK_BENCH_ROUNDS").ok();
     let rounds = rounds.and_then(|rounds| rounds.parse().ok()).unwrap_or(7).max(1);
-    let chosen: Option<Vec<usize>> = std::env::var("WOODCHUCK_BENCH_CASE")
-        .ok()
-        .map(|chosen| chosen.split(',').filter_map(|case| case.trim().parse().ok()).collect());
+    let (tables, cases) = (chosen("WOODCHUCK_BENCH_TABLE"), chosen("WOODCHUCK_BENCH_CASE"));
+    let is_in = |all: &Option<Vec<usize>>, number| {
+        all.as_ref().is_none_or(|all: &Vec<usize>| all.contains(&number))
+    };
     let has_fio = with_fio::is_installed();
     if !has_fio {
         println!("`fio` is not installed: there are no rows of it");
@@ -203,13 +210,12 @@ fn main() {
     let path: PathBuf =
         directory(env!("CARGO_TARGET_TMPDIR")).join(format!("device-{}", std::process::id()));
     make_file(&path, FILE_BYTES).expect("the file is written");
-    for (title, cases, variants) in TABLES {
-        let cases = cases.iter().copied();
-        let cases = cases.filter(|case| chosen.as_ref().is_none_or(|all| all.contains(case)));
-        let cases: Vec<usize> = cases.collect();
+    for (number, (title, has_cases, variants)) in TABLES.into_iter().enumerate() {
+        let of_table = has_cases.iter().copied().filter(|&case| is_in(&cases, case));
+        let of_table: Vec<usize> = of_table.collect();
         let variants: Vec<&str> = variants.iter().copied().filter(|one| has(one)).collect();
-        if !cases.is_empty() && variants.len() > 1 {
-            table(title, &cases, &variants, rounds, &path);
+        if is_in(&tables, number) && !of_table.is_empty() && variants.len() > 1 {
+            table(title, &of_table, &variants, rounds, &path);
         }
     }
     std::fs::remove_file(&path).expect("the file is removed");
