@@ -307,11 +307,12 @@ impl<E: Env> Shard<E> {
     async fn append_queued(self) {
         loop {
             let filled = self.inner.queue_filled.listen();
-            if self.inner.queue.borrow().is_empty() {
+            let next = self.inner.queue.borrow().front().map(|queued| queued.batch.bytes().len());
+            let Some(bytes) = next else {
                 filled.await;
                 continue;
-            }
-            self.inner.log.room().await;
+            };
+            self.inner.log.room(APPEND_HEADER_BYTES + bytes).await;
             loop {
                 let Some(queued) = self.inner.queue.borrow_mut().pop_front() else { break };
                 let bytes = queued.batch.bytes().len();
@@ -340,7 +341,7 @@ impl<E: Env> Shard<E> {
                 }
                 Err((error, _)) => return Err(storage_error(&error)),
             }
-            self.inner.log.room().await;
+            self.inner.log.room(operation.len()).await;
         }
         answer.await.unwrap_or(Err(EngineError::Closed))
     }

@@ -110,8 +110,9 @@ impl<E: Env, T: 'static> Log<E, T> {
     ///
     /// # Errors
     /// With the context given back, nothing taken: [`LogError::Busy`] if the queue is full
-    /// ([`room`](Self::room) waits until it is not), [`LogError::Full`] if the disk is,
-    /// [`LogError::AtCapacity`] if the log has all it may have, [`LogError::TooLarge`], [`LogError::Poisoned`], [`LogError::Closed`].
+    /// ([`room`](Self::room) waits until it is not), [`LogError::Full`] if the disk is and
+    /// [`LogError::AtCapacity`] if the log has all it may have ([`space`](Self::space) waits until
+    /// that is over), [`LogError::TooLarge`], [`LogError::Poisoned`], [`LogError::Closed`].
     pub fn submit(&self, parts: &[&[u8]], context: T) -> Result<(), (LogError, T)> {
         let shared = &self.handle.shared;
         let bytes = parts.iter().fold(0_usize, |sum, part| sum.saturating_add(part.len()));
@@ -125,10 +126,17 @@ impl<E: Env, T: 'static> Log<E, T> {
         Ok(())
     }
 
-    /// Waits until [`submit`](Self::submit) would take a commit, or refuse it for good.
-    pub async fn room(&self) {
+    /// Waits while [`submit`](Self::submit) of so many bytes answers `Busy`.
+    pub async fn room(&self, bytes: usize) {
         let shared = &self.handle.shared;
-        let look = || shared.state.borrow().has_room().then_some(());
+        let look = || shared.state.borrow().has_room(bytes).then_some(());
+        shared.signals.room.wait(look).await;
+    }
+
+    /// Waits while [`submit`](Self::submit) of so many bytes answers `Full` or `AtCapacity`.
+    pub async fn space(&self, bytes: usize) {
+        let shared = &self.handle.shared;
+        let look = || shared.state.borrow().has_space(bytes).then_some(());
         shared.signals.room.wait(look).await;
     }
 
@@ -212,6 +220,7 @@ impl<E: Env, T: 'static> Log<E, T> {
         }
         if may_grow {
             shared.signals.keeper.all();
+            shared.signals.room.all();
         }
     }
 

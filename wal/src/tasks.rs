@@ -120,6 +120,7 @@ impl<E: Env, T: 'static> Shared<E, T> {
         drop(state);
         if used_segment {
             self.signals.keeper.all();
+            self.signals.room.all();
         }
         match next {
             Next::Write(write) => {
@@ -250,6 +251,7 @@ fn set_short<E: Env, T>(shared: &Shared<E, T>, shortage: Shortage) {
         let error = shortage.error();
         tracing::warn!(log = %shared.folder.path().display(), "no next segment: {error}");
         shared.signals.idle.all();
+        shared.signals.room.all();
     }
 }
 

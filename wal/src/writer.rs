@@ -102,6 +102,17 @@ impl Shortage {
     }
 }
 
+/// Whether a commit finds a place.
+enum Room {
+    Here,
+    /// Once what waits is written, or the next segment is prepared: so many bytes have one now.
+    NotYet {
+        limit: usize,
+    },
+    /// Not before there is a next segment.
+    Short(Shortage),
+}
+
 /// How often it was asked that the spares be removed, and how often they were.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Shrinks {
@@ -188,6 +199,8 @@ pub(crate) struct State<F, T> {
     retiring: VecDeque<Rc<Segment<F>>>,
     /// Why there is no next segment, if the last attempt to prepare one failed.
     shortage: Option<Shortage>,
+    /// Whether the segments that are needed are more than it may have: opening added one.
+    over_capacity: bool,
     /// How often somebody asked for the spares to be removed, and what of that was done.
     shrinks: Shrinks,
     gathering: Option<Gathering<T>>,
@@ -231,6 +244,7 @@ impl<F, T> State<F, T> {
             prepared: None,
             retiring: VecDeque::new(),
             shortage: None,
+            over_capacity: false,
             shrinks: Shrinks::default(),
             gathering: None,
             sealed: VecDeque::new(),
@@ -257,9 +271,16 @@ impl<F, T> State<F, T> {
         if bytes > limit {
             return Some(LogError::TooLarge { bytes, limit });
         }
-        if let Some(shortage) = self.is_full() {
-            self.statistics.refused_full += 1;
-            return Some(shortage.error());
+        match self.room_for(bytes) {
+            Room::Short(shortage) => {
+                self.statistics.refused_full += 1;
+                return Some(shortage.error());
+            }
+            Room::NotYet { limit } => {
+                self.statistics.refused_busy += 1;
+                return Some(LogError::Busy { waiting: self.waiting_bytes, limit });
+            }
+            Room::Here => {}
         }
         if self.waiting_bytes >= self.options.queue_bytes {
             self.statistics.refused_busy += 1;
@@ -269,10 +290,18 @@ impl<F, T> State<F, T> {
         None
     }
 
-    /// Whether a commit would be taken, or refused for good.
-    pub(crate) fn has_room(&self) -> bool {
-        self.end().is_some()
-            || (self.waiting_bytes < self.options.queue_bytes && self.is_full().is_none())
+    /// Whether a commit of so many bytes would not be refused because of what waits.
+    pub(crate) fn has_room(&self, bytes: usize) -> bool {
+        let too_large = bytes > self.options.commit_bytes();
+        let takes = self.waiting_bytes < self.options.queue_bytes
+            && !matches!(self.room_for(bytes), Room::NotYet { .. });
+        self.end().is_some() || too_large || takes
+    }
+
+    /// Whether a commit of so many bytes would not be refused for want of a segment.
+    pub(crate) fn has_space(&self, bytes: usize) -> bool {
+        let too_large = bytes > self.options.commit_bytes();
+        self.end().is_some() || too_large || !matches!(self.room_for(bytes), Room::Short(_))
     }
 
     /// Why nothing is taken any more, if so.
@@ -283,13 +312,26 @@ impl<F, T> State<F, T> {
         self.closing.then_some(LogError::Closed)
     }
 
-    /// Why the next segment could not be prepared, if commits wait for it.
-    pub(crate) fn is_full(&self) -> Option<Shortage> {
-        let shortage = self.shortage?;
-        let left = self.live.back().map_or(0, |live| live.segment.bytes) - self.offset;
+    /// Where a commit of at most the largest length would find its place. Nothing is taken that has
+    /// none: it would wait for as long as the disk is full.
+    fn room_for(&self, bytes: usize) -> Room {
+        if self.over_capacity {
+            return Room::Short(Shortage::Capacity { capacity: self.options.capacity_bytes });
+        }
         let sealed = self.sealed.iter().chain(&self.gathering);
-        let waiting: u64 = sealed.map(|frame| frame.bytes() as u64).sum();
-        (waiting > left || left < self.options.frame_bytes as u64).then_some(shortage)
+        let waiting: usize = sealed.map(Gathering::bytes).sum();
+        let needed = (waiting + frame_bytes(COMMIT_PREFIX_BYTES + bytes)) as u64;
+        let left = self.live.back().map_or(0, |live| live.segment.bytes) - self.offset;
+        // Behind all of it, a witness may have to carry the trim point that lets the log go on.
+        let limit = left.saturating_sub(BLOCK_BYTES as u64);
+        let next = self.prepared.as_ref().map(|segment| segment.bytes - BLOCK_BYTES as u64);
+        if needed <= limit.max(next.unwrap_or(0)) {
+            return Room::Here;
+        }
+        match self.shortage {
+            Some(shortage) if next.is_none() => Room::Short(shortage),
+            _ => Room::NotYet { limit: usize::try_from(limit).unwrap_or(usize::MAX) },
+        }
     }
 
     /// Step 1: takes a commit that `refusal` had nothing against.
@@ -368,6 +410,7 @@ impl<F, T> State<F, T> {
         segment.first_lsn = self.next_lsn;
         self.live.push_back(Live { segment: Rc::new(segment), used: 0 });
         self.offset = BLOCK_BYTES as u64;
+        self.over_capacity = self.bytes_needed() > self.options.capacity_bytes;
     }
 
     fn build_start(&mut self) -> Write<F> {
@@ -566,6 +609,7 @@ impl<F, T> State<F, T> {
     /// Moves the trim point. Returns whether a witness should carry it.
     pub(crate) fn trim_to(&mut self, below: u64) -> bool {
         self.trim = self.trim.max(below.min(self.watermark));
+        self.over_capacity = self.bytes_needed() > self.options.capacity_bytes;
         self.wants_witness()
     }
 

@@ -9,7 +9,7 @@ from support import wire
 from support.broker import Broker
 from support.clients import CONFLUENT
 from support.messages import require, require_equal
-from support.suite import Context, Test, Tests
+from support.suite import Context, Tests
 from support.waiting import Deadline
 
 TESTS = Tests()
@@ -30,9 +30,9 @@ def fill(broker: Broker, topic: str) -> int:
     """Produces until the broker refuses. Returns how many records were taken."""
     deadline = Deadline(REFUSED_AFTER_S, "the broker to refuse")
     with wire.Connection(broker.port) as connection:
-        taken = 0
+        taken, record = 0, wire.batch([bytes(RECORD_BYTES)])
         while True:
-            produced = wire.produce(connection, topic, wire.batch([bytes(RECORD_BYTES)]))
+            produced = wire.produce(connection, topic, record)
             if produced.error == REQUEST_TIMED_OUT:
                 return taken
             require_equal("the error of a produce", produced.error, 0)
@@ -86,6 +86,3 @@ def wrong_capacity(context: Context) -> str:
             said.append(given)
     require_equal("refused", said, ["1MiB", "much"])
     return "both"
-
-
-__all__ = ["TESTS", "Test"]

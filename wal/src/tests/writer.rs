@@ -90,13 +90,13 @@ fn the_queue_is_bounded() {
         taken += 1;
     }
     assert!(taken as usize * 1000 < options.queue_bytes);
-    assert!(matches!(state.refusal(1), Some(LogError::Busy { .. })) && !state.has_room());
+    assert!(matches!(state.refusal(1), Some(LogError::Busy { .. })) && !state.has_room(1));
     while let Some(write) = next(&mut state) {
         state.complete(write.lsn, write.buffer);
     }
-    assert!(!state.has_room(), "what was not handed out still waits");
+    assert!(!state.has_room(1), "what was not handed out still waits");
     let handed_out = contexts(&mut state).len() as u32;
-    assert!(state.has_room());
+    assert!(state.has_room(1));
     // The first segment is full before the queue is empty: no segment is prepared.
     assert!(handed_out <= taken);
     let limit = options.commit_bytes();
@@ -107,6 +107,7 @@ fn the_queue_is_bounded() {
 fn a_large_commit_gets_a_frame_of_its_own() {
     let options = LogOptions { queue_bytes: 1 << 20, ..LogOptions::small() };
     let mut state = played(options);
+    state.set_prepared(segment(2));
     let large = vec![7; options.commit_bytes() - 8192];
     submit(&mut state, b"before", 0);
     submit(&mut state, &large, 1);
@@ -119,26 +120,33 @@ fn a_large_commit_gets_a_frame_of_its_own() {
 #[test]
 fn a_full_segment_is_followed_by_the_prepared_one() {
     let mut state = played(LogOptions::small());
-    let mut previous = None;
-    for context in 0..16 {
-        submit(&mut state, &[1; 3900], context);
-        let Some(write) = next(&mut state) else {
-            assert_eq!(context, 15, "a segment holds 16 frames, the first is its start");
-            break;
-        };
-        previous = Some(header(&write));
+    let write_alone = |state: &mut Played, context| {
+        submit(state, &[1; 3900], context);
+        let write = next(state).expect("it has a place");
+        let written = header(&write);
         state.complete(write.lsn, write.buffer);
-        assert_eq!(contexts(&mut state), [context]);
+        assert_eq!(contexts(state), [context]);
+        written
+    };
+    // Of the 16 blocks, the first is the start's, and the last stays free for a witness.
+    for context in 0..14 {
+        write_alone(&mut state, context);
     }
+    assert!(matches!(state.refusal(3900), Some(LogError::Busy { .. })));
+    assert!(!state.has_room(3900) && state.has_space(3900));
     let shortage = Shortage::Disk { needed: 1 };
     state.set_short(shortage);
-    assert_eq!(state.is_stuck(), Some(shortage));
-    assert!(matches!(state.refusal(1), Some(LogError::Full { .. })) && !state.has_room());
-    state.set_prepared(segment(4));
+    assert!(matches!(state.refusal(3900), Some(LogError::Full { .. })));
+    assert!(state.has_room(3900) && !state.has_space(3900));
+    assert_eq!(state.is_stuck(), None, "a witness has its place");
+    assert_eq!(state.set_prepared(segment(4)), Some(shortage));
+    let previous = write_alone(&mut state, 14);
+    assert_eq!((previous.generation, previous.offset), (1, 15 * 4096));
+    submit(&mut state, &[1; 3900], 15);
     let start = next(&mut state).expect("a segment was prepared");
     let data = next(&mut state).expect("the data follows at once");
     assert_eq!((header(&start).kind, header(&start).offset), (Kind::Start, 0));
-    assert_eq!(header(&start).lsn, previous.expect("frames were written").lsn + 1);
+    assert_eq!(header(&start).lsn, previous.lsn + 1);
     assert_eq!((header(&data).kind, header(&data).offset), (Kind::Data, 4096));
     assert_eq!(header(&data).generation, 4);
     assert!(state.needs_segment());

@@ -81,18 +81,22 @@ impl<F, T> State<F, T> {
 
     /// Whether what is trimmed now may let the log go on.
     pub(crate) const fn is_at_capacity(&self) -> bool {
-        matches!(self.shortage, Some(Shortage::Capacity { .. }))
+        self.over_capacity || matches!(self.shortage, Some(Shortage::Capacity { .. }))
     }
 
-    /// Whether the capacity allows for another segment, beside those that are needed. Those that
-    /// were trimmed do not count: they go as soon as that is durable, and it may take the next
-    /// segment to make it so.
-    pub(crate) fn may_grow(&self) -> bool {
+    /// Bytes of the segments that are needed. Those that were trimmed do not count: they go as soon
+    /// as that is durable, and it may take the next segment to make it so.
+    pub(super) fn bytes_needed(&self) -> u64 {
         let trimmed =
             self.live.iter().skip(1).take_while(|live| live.segment.first_lsn <= self.trim);
         let needed = self.live.iter().skip(trimmed.count());
-        let needed: u64 = needed.map(|live| live.segment.bytes).sum();
-        needed.saturating_add(self.options.segment_bytes) <= self.options.capacity_bytes
+        needed.map(|live| live.segment.bytes).sum()
+    }
+
+    /// Whether the capacity allows for another segment, beside those that are needed.
+    pub(crate) fn may_grow(&self) -> bool {
+        let grown = self.bytes_needed().saturating_add(self.options.segment_bytes);
+        grown <= self.options.capacity_bytes
     }
 
     /// Whether the capacity allows for `count` spares beside the segments there are.

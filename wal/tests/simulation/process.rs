@@ -112,7 +112,10 @@ async fn submit_all(env: &SimEnv, log: &SimLog, model: &SharedModel, orders: Ord
                     }
                     model.borrow_mut().refused_full +=
                         u64::from(matches!(error, LogError::Full { .. }));
-                    log.room().await;
+                    match error {
+                        LogError::Busy { .. } => log.room(length).await,
+                        _ => log.space(length).await,
+                    }
                 }
             }
         }
