@@ -4,7 +4,8 @@
 //! [`Listener`], [`Stream`], [`Mesh`]), the aligned [`Buffer`] that direct I/O needs, the task
 //! [`executor`] that production and simulation share, and the production backends: `uring` (one
 //! ring a core), `posix` (ordinary system calls, for places where io_uring is refused) and, with the
-//! feature of that name, `glommio` (files and sockets of that runtime, to be measured against).
+//! feature of that name, `glommio` (files and sockets of that runtime, to be measured against). For
+//! tools that look at files nobody has open there is [`mapped`], a disk that can only be read.
 //!
 //! **How data flows.** A shard is a [`Program`]: an async function generic over `Env`. In
 //! production [`runtime::Runtime::start`] starts one pinned thread a shard and hands each an
@@ -24,6 +25,7 @@ pub mod executor;
 #[cfg(feature = "glommio")]
 mod glommio;
 pub mod limits;
+pub mod mapped;
 mod native;
 mod posix;
 pub mod probe;

@@ -97,6 +97,14 @@ pub(crate) fn lock(path: &Path) -> io::Result<OwnedFd> {
     Ok(fd)
 }
 
+/// As [`lock`], but shared with others that take it so; the file must be there.
+pub(crate) fn lock_shared(path: &Path) -> io::Result<OwnedFd> {
+    let fd = open_with(path, libc::O_RDONLY)?;
+    // SAFETY: no memory is involved.
+    check(unsafe { libc::flock(fd.as_raw_fd(), libc::LOCK_SH | libc::LOCK_NB) })?;
+    Ok(fd)
+}
+
 /// Gives up a lock.
 pub(crate) fn unlock(fd: RawFd) {
     // The result is not looked at: an open descriptor can be unlocked, and closing it does the
