@@ -24,8 +24,9 @@
 //!
 //! `format` has the bytes and when to trust them; `recovery` the algorithm that decides what
 //! survived; `writer` the state of an open log, from submission to acknowledgement; `tasks` what
-//! drives it; `segments` the life of the files; `log` the public handle. Data flows one way: down
-//! through [`Log::submit`], up through [`Log::committed`].
+//! drives it; `segments` the life of the files; `log` the public handle; [`offline`] looks at logs
+//! that are not opened. Data flows one way: down through [`Log::submit`], up through
+//! [`Log::committed`].
 //!
 //! What must never be here: anything that knows what a commit means.
 
@@ -33,6 +34,7 @@ mod error;
 mod format;
 pub mod limits;
 mod log;
+pub mod offline;
 mod options;
 mod reader;
 mod recovery;

@@ -46,6 +46,10 @@ pub const UNREADABLE_BLOCKS_MIN: u64 = 4;
 /// a crash: what is in flight by default, and far more than any disk programs at one moment.
 pub const UNREADABLE_BLOCKS_MAX: u64 = 256;
 
+/// Frames whose checksums a scan of a damaged log remembers, so that the first frame of a segment
+/// can be compared with the one before it: more than recovery ever carries over.
+pub const SCAN_LINKS: usize = 8192;
+
 /// Smallest segment: its start frame, one frame of data, one witness.
 pub const SEGMENT_BLOCKS_MIN: u64 = 3;
 
@@ -58,4 +62,8 @@ const _: () = assert!(
 );
 const _: () = assert!(COMMIT_BYTES < u32::MAX as usize / 2, "lengths are stored in 32 bits");
 const _: () = assert!(WINDOW_BYTES.is_multiple_of(BLOCK_BYTES), "windows hold whole blocks");
+const _: () = assert!(
+    SCAN_LINKS as u64 > CARRIED_BYTES / BLOCK_BYTES as u64 + FRAMES_IN_FLIGHT as u64,
+    "the frame in front of all that was carried over is remembered"
+);
 const _: () = assert!(ZEROS_BYTES.is_multiple_of(BLOCK_BYTES), "zeros are written in blocks");

@@ -60,7 +60,7 @@
 mod tail;
 mod walk;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use woodchuck_io::limits::BLOCK_BYTES;
@@ -73,9 +73,9 @@ use crate::segments::{Folder, Segment};
 use crate::writer::Carried;
 use crate::{Recovered, Verdict};
 
-use tail::{Tail, check_front, check_tail, look_behind};
-use walk::Walk;
-pub(crate) use walk::replay_frame;
+pub(crate) use tail::Tail;
+use tail::{check_front, check_tail, look_behind};
+pub(crate) use walk::{Walk, replay_frame};
 
 const BLOCK: u64 = BLOCK_BYTES as u64;
 
@@ -124,17 +124,24 @@ pub(crate) struct Leftover {
 }
 
 /// A segment file.
-struct Candidate<F> {
-    generation: u64,
-    file: F,
-    length: u64,
+pub(crate) struct Candidate<F> {
+    pub(crate) generation: u64,
+    pub(crate) file: F,
+    pub(crate) length: u64,
     /// Its start frame, with the frame's checksum, if that is whole.
-    start: Option<(Header, Start)>,
+    pub(crate) start: Option<(Header, Start)>,
     /// Frames from this number on are superseded by a later generation.
-    superseded_from: u64,
-    unreadable: u64,
+    pub(crate) superseded_from: u64,
+    pub(crate) unreadable: u64,
     /// Whether step 6 looked at all of it and found no frame of its generation.
-    unused: bool,
+    pub(crate) unused: bool,
+}
+
+impl<F: File> Candidate<F> {
+    /// A window on the segment.
+    pub(crate) fn reader(&self) -> Reader<F> {
+        Reader::new(self.file.clone(), self.generation, self.length)
+    }
 }
 
 /// Step 1.
@@ -165,6 +172,47 @@ pub(crate) async fn take_inventory<D: Disk>(folder: &Folder<D>) -> Result<Invent
     Ok(inventory)
 }
 
+/// What steps 2 to 6 found, before anything is decided.
+pub(crate) struct Examined<F, R> {
+    pub(crate) candidates: Vec<Candidate<F>>,
+    pub(crate) identity: Option<u128>,
+    /// The segments to walk, by index.
+    pub(crate) needed: Vec<usize>,
+    /// The segments that hold frames of the log, by index, with the bytes used in each.
+    pub(crate) live: Vec<(usize, u64)>,
+    pub(crate) walk: Walk<R>,
+    pub(crate) tail: Tail,
+}
+
+impl<F, R: FnMut(Recovered) -> Result<(), String>> Examined<F, R> {
+    /// Steps 7 to 10: whether anything that was acknowledged is missing.
+    pub(crate) fn check(&self) -> Result<(), LogError> {
+        self.check_front()?;
+        check_tail(&self.candidates, &self.walk, &self.tail)
+    }
+
+    /// Step 7 alone.
+    pub(crate) fn check_front(&self) -> Result<(), LogError> {
+        check_front(&self.candidates, &self.live, &self.walk)
+    }
+
+    /// What stands behind the end, if nothing that was acknowledged is missing.
+    pub(crate) fn verdict(&self) -> Verdict {
+        let (index, offset) = self.walk.end;
+        let segment = self.candidates.get(index).map_or(0, |candidate| candidate.generation);
+        match self.tail.frames {
+            0 => Verdict::Clean,
+            frames => Verdict::TornTail { segment, offset, frames, bytes: self.tail.bytes },
+        }
+    }
+
+    /// Decides what is to be carried over, and replays everything in front of that.
+    fn finish(&mut self) -> Result<(), LogError> {
+        let starts = self.live.iter().filter_map(|&(index, _)| self.candidates[index].start);
+        self.walk.finish(self.tail.watermark, starts.map(|(_, start)| start.first_lsn))
+    }
+}
+
 /// Steps 2 to 10. Replays the commits of the frames that are not to be carried over.
 pub(crate) async fn recover<D: Disk>(
     folder: &Folder<D>,
@@ -172,34 +220,29 @@ pub(crate) async fn recover<D: Disk>(
     carried_bytes: u64,
     replay: impl FnMut(Recovered) -> Result<(), String>,
 ) -> Result<Survey<D::File>, LogError> {
+    let mut examined = examine(folder, generations, carried_bytes, replay).await?;
+    examined.check()?;
+    examined.finish()?;
+    Ok(survey(examined))
+}
+
+/// Steps 2 to 6. Changes nothing on the disk. Fails only if the segments cannot be read at all, are
+/// of another version, or are not of one log.
+pub(crate) async fn examine<D: Disk, R: FnMut(Recovered) -> Result<(), String>>(
+    folder: &Folder<D>,
+    generations: &[u64],
+    carried_bytes: u64,
+    replay: R,
+) -> Result<Examined<D::File, R>, LogError> {
     let mut candidates = open_all(folder, generations).await?;
     let identity = common_identity(&candidates)?;
     supersede(&mut candidates);
     let trim = trim_point(&candidates, identity).await?;
     let needed = needed(&candidates, trim);
-    let mut walk = Walk {
-        identity: identity.unwrap_or_default(),
-        next_lsn: 1,
-        previous: None,
-        watermark: 1,
-        recent: VecDeque::new(),
-        recent_bytes: 0,
-        carried_bytes,
-        trim,
-        end: (0, 0),
-        carrying: None,
-        frames: 0,
-        commits: 0,
-        bytes: 0,
-        replay,
-    };
+    let mut walk = Walk::new(identity, trim, carried_bytes, replay);
     let live = walk.all(&mut candidates, &needed).await?;
     let tail = look_behind(&mut candidates, identity, &walk).await?;
-    check_front(&candidates, &live, &walk)?;
-    check_tail(&candidates, &walk, &tail)?;
-    let firsts = live.iter().filter_map(|&(index, _)| candidates[index].start);
-    walk.finish(tail.watermark, firsts.map(|(_, start)| start.first_lsn))?;
-    Ok(survey(candidates, identity, &live, walk, &tail))
+    Ok(Examined { candidates, identity, needed, live, walk, tail })
 }
 
 /// Step 2.
@@ -300,12 +343,12 @@ async fn trim_point<F: File>(
     let starts = candidates.iter().filter_map(|candidate| candidate.start);
     let mut trim = starts.map(|(header, _)| header.trim).max().unwrap_or(1);
     let newest = candidates.iter().rfind(|candidate| candidate.start.is_some());
-    if let Some(Candidate { file, generation, length, .. }) = newest {
-        let mut reader = Reader::new(file.clone(), *generation, *length);
+    if let Some(newest) = newest {
+        let mut reader = newest.reader();
         let mut offset = 0;
         while let Some(block) = reader.span(offset, BLOCK_BYTES).await? {
             if let Some((header, _)) = Header::decode(&block, offset)
-                && header.generation == *generation
+                && header.generation == newest.generation
                 && identity == Some(header.identity)
             {
                 trim = trim.max(header.trim);
@@ -330,24 +373,9 @@ fn needed<F>(candidates: &[Candidate<F>], trim: u64) -> Vec<usize> {
     alive[skipped..].to_vec()
 }
 
-fn survey<F, R>(
-    candidates: Vec<Candidate<F>>,
-    identity: Option<u128>,
-    live: &[(usize, u64)],
-    walk: Walk<R>,
-    tail: &Tail,
-) -> Survey<F> {
-    let end_segment = candidates.get(walk.end.0).map_or(0, |candidate| candidate.generation);
-    let verdict = if tail.frames == 0 {
-        Verdict::Clean
-    } else {
-        Verdict::TornTail {
-            segment: end_segment,
-            offset: walk.end.1,
-            frames: tail.frames,
-            bytes: tail.bytes,
-        }
-    };
+fn survey<F, R: FnMut(Recovered) -> Result<(), String>>(examined: Examined<F, R>) -> Survey<F> {
+    let verdict = examined.verdict();
+    let Examined { candidates, identity, live, walk, .. } = examined;
     let used: BTreeMap<usize, u64> = live.iter().copied().collect();
     let first_carried = walk.first_carried();
     let before = walk.recent.front().map(|recent| recent.previous);

@@ -9,17 +9,16 @@ use crate::Lsn;
 use crate::error::LogError;
 use crate::format::{Header, Kind, Start};
 use crate::limits::{SEGMENT_BLOCKS_MIN, UNREADABLE_BLOCKS_MAX, UNREADABLE_BLOCKS_MIN};
-use crate::reader::Reader;
 
 /// What stands behind the end of the log.
 #[derive(Default)]
-pub(super) struct Tail {
+pub(crate) struct Tail {
     /// The greatest watermark, and where it stands.
-    pub(super) watermark: u64,
+    pub(crate) watermark: u64,
     at: (u64, u64),
     /// Frames that are not part of the log and never were acknowledged, and their bytes.
-    pub(super) frames: u64,
-    pub(super) bytes: u64,
+    pub(crate) frames: u64,
+    pub(crate) bytes: u64,
     /// A frame that follows a damaged start frame (step 6).
     orphan: Option<(u64, u64, u64)>,
     /// A segment that cannot be read, from where, and how many of its blocks (step 9).
@@ -56,7 +55,7 @@ async fn look_at_segment<F: File, R>(
     walk: &Walk<R>,
     tail: &mut Tail,
 ) -> Result<(), LogError> {
-    let mut reader = Reader::new(candidate.file.clone(), candidate.generation, candidate.length);
+    let mut reader = candidate.reader();
     let mut own_frames = 0;
     let mut offset = from;
     while let Some(block) = reader.span(offset, BLOCK_BYTES).await? {

@@ -7,4 +7,5 @@ mod format;
 mod generations;
 mod image;
 mod memory;
+mod offline;
 mod writer;
