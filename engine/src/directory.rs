@@ -20,6 +20,7 @@
 //! else was somebody else's and is refused, but for the file that a probe of the volume leaves there
 //! if it is killed: that one stays as it is.
 
+use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -34,9 +35,9 @@ const VERSION: u32 = 1;
 /// The file with which a volume is probed. It may be in a directory that becomes a data directory.
 pub const PROBE_NAME: &str = "woodchuck-probe.scratch";
 
-const IDENTITY_NAME: &str = "woodchuck.id";
+pub(crate) const IDENTITY_NAME: &str = "woodchuck.id";
 const IDENTITY_NEW_NAME: &str = "woodchuck.id.new";
-const LOCK_NAME: &str = "LOCK";
+pub(crate) const LOCK_NAME: &str = "LOCK";
 const CHECKSUM_AT: usize = 40;
 const IDENTITY_BYTES: usize = 44;
 
@@ -61,13 +62,14 @@ pub struct DataDirectory<E: Env> {
 /// # Errors
 /// If what is there cannot be read, is damaged or of another version, or is not a data directory.
 pub async fn probe<E: Env>(env: &E, path: &Path) -> Result<Option<Identity>, EngineError> {
-    let names = match env.disk().list(path).await {
+    let disk = env.disk();
+    let names = match disk.list(path).await {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(failed("list", path, &error)),
     };
     if names.iter().any(|entry| entry.name == IDENTITY_NAME) {
-        return read_identity(env, path).await.map(Some);
+        return read_identity(disk, path).await.map(Some);
     }
     let harmless = |entry: &DirectoryEntry| match entry.name.as_str() {
         LOCK_NAME | IDENTITY_NEW_NAME | "lost+found" => true,
@@ -116,7 +118,15 @@ impl<E: Env> DataDirectory<E> {
         // Looked at again now that nobody else can change it.
         let identity = match probe(env, path).await? {
             Some(identity) => identity,
-            None => create_identity(env, path, shards).await?,
+            None => {
+                if !(1..=SHARDS).contains(&shards) {
+                    return Err(EngineError::Open(format!(
+                        "{shards} shards are not 1 to {SHARDS}"
+                    )));
+                }
+                let cluster_id = env.random("cluster id").next_u128();
+                create_identity(env, path, Identity { shards, cluster_id }).await?
+            }
         };
         if identity.shards != shards {
             return Err(EngineError::Open(format!(
@@ -154,32 +164,31 @@ pub(crate) async fn create_durably<E: Env>(env: &E, path: &Path) -> Result<(), E
     }
 }
 
-async fn read_identity<E: Env>(env: &E, path: &Path) -> Result<Identity, EngineError> {
+async fn read_identity<D: Disk>(disk: &D, path: &Path) -> Result<Identity, EngineError> {
     let path = path.join(IDENTITY_NAME);
-    let file = env
-        .disk()
-        .open(&path, OpenMode::Read)
-        .await
-        .map_err(|error| failed("open", &path, &error))?;
-    let (result, block) = file.read_at(Buffer::with_capacity(BLOCK_BYTES), 0).await;
-    result.map_err(|error| failed("read", &path, &error))?;
-    decode_identity(&block).map_err(|what| {
+    let block = read_identity_block(disk, &path).await;
+    let block = block.map_err(|error| failed("read", &path, &error))?;
+    decode_identity(&block).map_err(|problem| {
         EngineError::Open(format!(
-            "{} {what}; restore it from a copy, or choose another directory with --data",
+            "{} {problem}; restore it from a copy, or choose another directory with --data",
             path.display()
         ))
     })
 }
 
-async fn create_identity<E: Env>(
+/// The block that says what a directory is, from the file of that name.
+pub(crate) async fn read_identity_block<D: Disk>(disk: &D, file: &Path) -> io::Result<Buffer> {
+    let file = disk.open(file, OpenMode::Read).await?;
+    let (result, block) = file.read_at(Buffer::with_capacity(BLOCK_BYTES), 0).await;
+    result.map(|_| block)
+}
+
+/// Makes a directory the one of this identity, durably.
+pub(crate) async fn create_identity<E: Env>(
     env: &E,
     path: &Path,
-    shards: u32,
+    identity: Identity,
 ) -> Result<Identity, EngineError> {
-    if !(1..=SHARDS).contains(&shards) {
-        return Err(EngineError::Open(format!("{shards} shards are not 1 to {SHARDS}")));
-    }
-    let identity = Identity { shards, cluster_id: env.random("cluster id").next_u128() };
     let (disk, new) = (env.disk(), path.join(IDENTITY_NEW_NAME));
     match disk.remove(&new).await {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -211,26 +220,45 @@ fn encode_identity(identity: Identity) -> Buffer {
     block
 }
 
-fn decode_identity(block: &[u8]) -> Result<Identity, String> {
+/// Why a block does not say what a directory is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum IdentityProblem {
+    /// Another version wrote it.
+    Version(u32),
+    /// It is not what was written. What shows it.
+    Damaged(String),
+}
+
+impl fmt::Display for IdentityProblem {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Version(found) => write!(
+                formatter,
+                "has format version {found}, and this version of Woodchuck reads {VERSION}"
+            ),
+            Self::Damaged(what) => formatter.write_str(what),
+        }
+    }
+}
+
+pub(crate) fn decode_identity(block: &[u8]) -> Result<Identity, IdentityProblem> {
+    let damaged = |what: String| Err(IdentityProblem::Damaged(what));
     let Some(fields) = block.first_chunk::<IDENTITY_BYTES>() else {
-        return Err(format!("is cut off: {} bytes", block.len()));
+        return damaged(format!("is cut off: {} bytes", block.len()));
     };
     let number = |at: usize| u32::from_le_bytes([0, 1, 2, 3].map(|byte| fields[at + byte]));
     if fields[..16] != *MAGIC {
-        return Err("is not a Woodchuck identity file".to_owned());
+        return damaged("is not a Woodchuck identity file".to_owned());
     }
     if number(CHECKSUM_AT) != checksum(&fields[..CHECKSUM_AT]) {
-        return Err("is damaged: its checksum does not match".to_owned());
+        return damaged("is damaged: its checksum does not match".to_owned());
     }
     if number(16) != VERSION {
-        return Err(format!(
-            "has format version {}, and this version of Woodchuck reads {VERSION}",
-            number(16)
-        ));
+        return Err(IdentityProblem::Version(number(16)));
     }
     let shards = number(20);
     if !(1..=SHARDS).contains(&shards) {
-        return Err(format!("names {shards} shards"));
+        return damaged(format!("names {shards} shards"));
     }
     let mut cluster_id = [0; 16];
     cluster_id.copy_from_slice(&fields[24..40]);
@@ -268,6 +296,7 @@ mod tests {
         let sum = checksum(&newer[..CHECKSUM_AT]);
         newer[CHECKSUM_AT..IDENTITY_BYTES].copy_from_slice(&sum.to_le_bytes());
         let error = decode_identity(&newer).expect_err("another version");
-        assert!(error.contains("format version 2"), "{error}");
+        assert_eq!(error, IdentityProblem::Version(2));
+        assert!(error.to_string().contains("format version 2"), "{error}");
     }
 }

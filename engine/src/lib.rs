@@ -3,8 +3,9 @@
 //! **What lives here.** [`Engine`], the handle that a shard's own tasks hold; the shard behind it
 //! (`shard`), which joins log, partitions and readers; how shards open together (`opening`) from what
 //! their logs say (`recovered`); the topics and who decides about them
-//! (`controller`); the calls that shards make to each other (`calls`); and the data directory's
-//! identity (`directory`).
+//! (`controller`); the calls that shards make to each other (`calls`); the data directory's
+//! identity (`directory`); and what can be said and saved of a directory that nobody has open
+//! ([`offline`]).
 //!
 //! **How data flows.** Every shard opens the engine with its own environment; shard 0 takes the
 //! directory's lock and tells the others what it found. From then on a call enters on any shard,
@@ -19,6 +20,7 @@ mod directory;
 mod engine;
 mod error;
 pub mod limits;
+pub mod offline;
 mod opening;
 mod recovered;
 mod shard;

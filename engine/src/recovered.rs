@@ -19,7 +19,7 @@ pub(crate) struct RecoveredState {
 }
 
 impl RecoveredState {
-    fn new(tail_bytes: usize) -> Self {
+    pub(crate) fn new(tail_bytes: usize) -> Self {
         Self {
             partitions: BTreeMap::new(),
             tail: Tail::new(tail_bytes),
@@ -27,8 +27,13 @@ impl RecoveredState {
         }
     }
 
+    /// Whether the log says nothing at all.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.partitions.is_empty() && self.topics.is_empty()
+    }
+
     /// Applies one commit of the log.
-    fn replay(&mut self, commit: Recovered) -> Result<(), String> {
+    pub(crate) fn replay(&mut self, commit: Recovered) -> Result<(), String> {
         let operation = operation::decode(commit.bytes.clone());
         match operation.map_err(|error| error.to_string())? {
             Operation::Append { partition, batch } => {

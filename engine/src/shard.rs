@@ -441,7 +441,11 @@ impl<E: Env> Shard<E> {
 }
 
 /// The partitions of a topic that live on a shard.
-fn partitions_on(topic: &Topic, shard: usize, shards: usize) -> impl Iterator<Item = PartitionId> {
+pub(crate) fn partitions_on(
+    topic: &Topic,
+    shard: usize,
+    shards: usize,
+) -> impl Iterator<Item = PartitionId> {
     let first = (shard + shards - topic.first_shard as usize % shards) % shards;
     let id: TopicId = topic.id;
     (first as u32..topic.partitions)

@@ -136,8 +136,9 @@ impl fmt::Display for LogError {
                 formatter,
                 "acknowledged data is damaged: frames {first_lost} up to, not including, \
                  {lost_below} are not all readable, from segment {segment:016x} offset {offset} \
-                 on ({evidence}); nothing was changed: restore the data directory from a copy, \
-                 and keep this one, of which all that is readable can still be salvaged"
+                 on ({evidence}); nothing was changed: restore the data directory from a copy, or \
+                 save what is proven with `woodchuck repair DIR --to NEW_DIR`; `woodchuck verify \
+                 DIR` tells of all logs, `woodchuck inspect log DIR` of all that can be read"
             ),
             Self::WrongVersion { segment, found, supported } => write!(
                 formatter,

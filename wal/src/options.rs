@@ -66,6 +66,15 @@ impl LogOptions {
         }
     }
 
+    /// These options with segments of so many bytes, and frames that fit them.
+    #[must_use]
+    pub fn with_segment_bytes(self, segment_bytes: u64) -> Self {
+        let smallest = SEGMENT_BLOCKS_MIN * BLOCK_BYTES as u64;
+        let segment_bytes = segment_bytes.max(smallest);
+        let room = usize::try_from(segment_bytes).unwrap_or(usize::MAX) - BLOCK_BYTES;
+        Self { segment_bytes, frame_bytes: self.frame_bytes.min(room), ..self }
+    }
+
     /// Largest commit that a log with these options takes, in bytes.
     #[must_use]
     pub fn commit_bytes(&self) -> usize {

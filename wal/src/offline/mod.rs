@@ -31,6 +31,8 @@ pub use scan::{Damage, Found, FrameFacts, FrameKind, Harm, SegmentTotals};
 pub struct OfflineLog<D> {
     folder: Folder<D>,
     generations: Vec<u64>,
+    /// Bytes of all segments.
+    pub bytes: u64,
     /// Segments that wait to be used again: name and bytes.
     pub spares: Vec<(String, u64)>,
     /// Segments that were being filled with zeros: name and bytes.
@@ -125,9 +127,13 @@ impl<D: Disk> OfflineLog<D> {
         let mut log = Self {
             folder,
             generations: inventory.generations,
+            bytes: 0,
             spares: Vec::new(),
             fillings: Vec::new(),
         };
+        for index in 0..log.generations.len() {
+            log.bytes += log.length(Name::Segment(log.generations[index])).await?.1;
+        }
         for number in inventory.spares {
             log.spares.push(log.length(Name::Spare(number)).await?);
         }

@@ -258,6 +258,15 @@ fn a_small_group_does_not_hold_a_large_buffer() {
 }
 
 #[test]
+fn options_for_segments_of_any_size_can_work() {
+    for blocks in [0, 1, 3, 4, 16, 64, 1 << 14] {
+        let options = LogOptions::default().with_segment_bytes(blocks * 4096);
+        assert!(options.check().is_ok(), "{blocks} blocks");
+        assert_eq!(options.segment_bytes, blocks.max(3) * 4096);
+    }
+}
+
+#[test]
 fn options_that_cannot_work_are_refused() {
     let small = LogOptions::small();
     for wrong in [
