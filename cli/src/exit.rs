@@ -13,6 +13,8 @@ pub enum Exit {
     Failed = 1,
     /// The command line makes no sense.
     Usage = 2,
+    /// It was only told what would be done: `--yes` does it.
+    Unconfirmed = 4,
     /// A property does not hold in some simulated world.
     Violated = 10,
     /// A checker could not say of some simulated world.
@@ -22,20 +24,30 @@ pub enum Exit {
     /// The simulation does not test what it should: a kind of fault never changed an outcome, or a
     /// mark was never hit.
     HarnessBug = 13,
+    /// Acknowledged data is damaged or missing.
+    Damaged = 20,
+    /// Another process has the data directory.
+    Locked = 21,
+    /// Another version of Woodchuck wrote the data.
+    WrongVersion = 22,
     /// A signal ended it early.
     Interrupted = 130,
 }
 
 impl Exit {
     /// All codes, the least first.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 12] = [
         Self::Done,
         Self::Failed,
         Self::Usage,
+        Self::Unconfirmed,
         Self::Violated,
         Self::Inconclusive,
         Self::Nondeterministic,
         Self::HarnessBug,
+        Self::Damaged,
+        Self::Locked,
+        Self::WrongVersion,
         Self::Interrupted,
     ];
 
@@ -52,10 +64,14 @@ impl Exit {
             Self::Done => "done",
             Self::Failed => "failed; a line on stderr says why",
             Self::Usage => "the command line makes no sense",
+            Self::Unconfirmed => "only told what would be done; --yes does it",
             Self::Violated => "a property does not hold",
             Self::Inconclusive => "a checker could not say",
             Self::Nondeterministic => "two runs of one seed differ",
             Self::HarnessBug => "a kind of fault never mattered, or a mark was never hit",
+            Self::Damaged => "acknowledged data is damaged or missing",
+            Self::Locked => "another process has the data directory",
+            Self::WrongVersion => "another version of Woodchuck wrote the data",
             Self::Interrupted => "interrupted by a signal",
         }
     }
@@ -116,7 +132,7 @@ mod tests {
     #[test]
     fn codes_are_what_scripts_rely_on() {
         let codes: Vec<u8> = Exit::ALL.iter().map(|exit| exit.code()).collect();
-        assert_eq!(codes, [0, 1, 2, 10, 11, 12, 13, 130]);
+        assert_eq!(codes, [0, 1, 2, 4, 10, 11, 12, 13, 20, 21, 22, 130]);
     }
 
     #[test]

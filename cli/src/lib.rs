@@ -5,7 +5,8 @@
 //!
 //! **How data flows.** Arguments become options. For `serve`, they start a
 //! [`woodchuck_io::Program`], and its outcome becomes an exit code; `probe` does the same with a
-//! program that measures; for `sim`, they play scenarios.
+//! program that measures; for `sim`, they play scenarios; `inspect`, `verify` and `repair` look at a
+//! directory that no process has open.
 //! What was asked for goes to stdout, all other talk to stderr. A failure is one line on stderr that
 //! says why and what to do.
 //!
@@ -13,6 +14,7 @@
 
 pub mod exit;
 pub mod limits;
+mod offline;
 mod probe;
 mod progress;
 mod serve;
@@ -42,6 +44,15 @@ enum Command {
     /// Measure a volume, and say what Woodchuck can expect of it and how it will use it.
     #[command(long_about = probe::ABOUT, after_help = probe::examples())]
     Probe(probe::Arguments),
+    /// Show what is in a directory that no process has open.
+    #[command(subcommand)]
+    Inspect(offline::inspect::Command),
+    /// Check all that is in a data directory, without opening it.
+    #[command(long_about = offline::verify::ABOUT, after_help = offline::verify::examples())]
+    Verify(offline::verify::Arguments),
+    /// Save what can be saved of a damaged data directory into a new one.
+    #[command(long_about = offline::repair::ABOUT, after_help = offline::repair::examples())]
+    Repair(offline::repair::Arguments),
     /// Play the product in simulated worlds, with faults, and check what its clients see.
     #[command(subcommand, after_help = exit::table())]
     Sim(simulate::Command),
@@ -69,6 +80,9 @@ pub fn run(words: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> Exit
             serve::run(arguments).map(|()| Exit::Done).map_err(Trouble::from)
         }
         Command::Probe(arguments) => probe::run(&arguments),
+        Command::Inspect(command) => offline::inspect::run(&command),
+        Command::Verify(arguments) => offline::verify::run(&arguments),
+        Command::Repair(arguments) => offline::repair::run(&arguments),
         Command::Sim(command) => simulate::run(command),
     };
     outcome.unwrap_or_else(|Trouble { exit, message }| {

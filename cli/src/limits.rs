@@ -71,6 +71,9 @@ pub const BUSY_LOAD: f64 = 0.75;
 /// Segments that a shard's new log makes: the one in use, and the next.
 pub const SEGMENTS_AT_START: u64 = 2;
 
+/// Lines that `repair` prints of a list: of partitions there may be hundreds of thousands.
+pub const REPAIR_LINES: usize = 20;
+
 const _: () = {
     let mut index = 0;
     while index < PROBE_BLOCK_BYTES.len() {

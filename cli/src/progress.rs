@@ -12,3 +12,12 @@ pub(crate) fn bar(length: u64, unit: &str, wanted: bool) -> ProgressBar {
         ProgressStyle::with_template(&template).unwrap_or_else(|_| ProgressStyle::default_bar()),
     )
 }
+
+/// As [`bar`], for bytes.
+pub(crate) fn bytes_bar(length: u64, wanted: bool) -> ProgressBar {
+    let bar = bar(length, "bytes", wanted);
+    let template = "{bar:40} {binary_bytes}/{binary_total_bytes}, {elapsed}, {eta} left";
+    bar.with_style(
+        ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()),
+    )
+}

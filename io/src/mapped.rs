@@ -22,18 +22,30 @@ use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::pin::pin;
 use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
 
 use memmap2::{Advice, MmapOptions, MmapRaw};
 
 use crate::native::calls::{self, during};
 use crate::{Buffer, DirectoryEntry, Disk, Durability, File, OpenMode};
 
-/// The machine's directories and files, to be read only. Every future completes at once, and
-/// everything that would write fails with `ReadOnlyFilesystem`. Files that are opened for writing
+/// The machine's directories and files, to be read only. Every future completes at once
+/// ([`at_once`]), and everything that would write fails with `ReadOnlyFilesystem`. Files that are opened for writing
 /// can be read.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct MappedDisk;
+
+/// What a future gives that waits for nothing but this disk, or `None` if it waits for anything
+/// else.
+pub fn at_once<T>(future: impl Future<Output = T>) -> Option<T> {
+    let mut context = Context::from_waker(Waker::noop());
+    match pin!(future).poll(&mut context) {
+        Poll::Ready(output) => Some(output),
+        Poll::Pending => None,
+    }
+}
 
 /// A file of which all that it held when it was opened is mapped.
 #[derive(Clone)]
