@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use woodchuck::offline::OfflineDirectory;
 use woodchuck::offline::repair::{Report, plan, write};
-use woodchuck::offline::verify::{Outcome, Verification, verify};
+use woodchuck::offline::verify::{Outcome, Verification, bytes, verify};
 use woodchuck::{Engine, EngineOptions, ReadRequest};
 use woodchuck_io::limits::BLOCK_BYTES;
 use woodchuck_io::{Buffer, Disk, Durability, Env, File, Mesh, OpenMode};
@@ -146,6 +146,29 @@ async fn repair(env: SimEnv) -> Report {
     let plan = plan(&directory).await.expect("readable");
     write(&env, &plan, Path::new(NEW), LogOptions::default()).await.expect("written");
     plan.report
+}
+
+/// The logs are read from their beginning to their end, and it is told how far.
+#[test]
+fn progress_grows_up_to_the_whole() {
+    let world = World::new(1);
+    let machine = world.machine("engine");
+    with_engine(&world, machine, DATA, |engine| async move {
+        let topic = create(&engine, "t", 2).await;
+        for value in 0..20 {
+            append(&engine, &topic, u32::from(value) % 2, value).await;
+        }
+    });
+    let (told, all) = run(&world, machine, 1, |env| async move {
+        let directory = OfflineDirectory::open(env.disk().clone(), PathBuf::from(DATA)).await;
+        let directory = directory.expect("a data directory");
+        let mut told = Vec::new();
+        let verification = verify(&directory, |done| told.push(done)).await;
+        assert!(is_clean(&verification));
+        (told, bytes(&directory).await)
+    });
+    assert!(told.len() > 20 && told.is_sorted());
+    assert_eq!(told.last(), Some(&all));
 }
 
 fn is_clean(verification: &Verification) -> bool {

@@ -111,8 +111,8 @@ async fn show(
         output.line(format_args!("{}: log {identity}", directory.path.display()));
         if arguments.frames {
             output.line(format_args!(
-                "  {:16}{:>12}  {:8}{:>11}{:>8}{:>12}{:>11}{:>11}  {}",
-                "segment", "offset", "kind", "frame", "commits", "bytes", "watermark", "trim", ""
+                "  {:16}{:>12}  {:8}{:>11}{:>8}{:>12}{:>11}{:>11}",
+                "segment", "offset", "kind", "frame", "commits", "bytes", "watermark", "trim"
             ));
         }
         let mut table = Table::default();
@@ -121,7 +121,7 @@ async fn show(
         for (name, length) in log.spares.iter().chain(&log.fillings) {
             output.line(format_args!("  {name:16}  {}", bytes(*length)));
         }
-        output.line(format_args!("  verdict: {}", verdict(&examination)));
+        indented(output, &format!("verdict: {}", verdict(&examination)));
     }
     Ok(())
 }
@@ -219,15 +219,20 @@ fn frame(facts: &FrameFacts) -> String {
 
 fn tell_damage(output: &mut Output, damage: &Damage) {
     let lsn = damage.lsn.map_or(String::new(), |lsn| format!(", frame {lsn}"));
+    let end =
+        if damage.end > damage.offset { format!(" to {}", damage.end) } else { String::new() };
     let text = format!(
-        "! segment {} offset {} to {}{lsn}: {} ({})",
+        "! segment {} offset {}{end}{lsn}: {} ({})",
         generation(damage.segment),
         damage.offset,
-        damage.end,
         damage.what,
         damage.harm.name()
     );
-    for line in wrap(&text, WIDTH - 2) {
+    indented(output, &text);
+}
+
+fn indented(output: &mut Output, text: &str) {
+    for line in wrap(text, WIDTH - 2) {
         output.line(format_args!("  {line}"));
     }
 }

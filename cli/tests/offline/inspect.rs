@@ -76,6 +76,10 @@ fn damage_is_shown_with_what_stands_behind_it() {
     assert_eq!(broken.map(|frame| frame["offset"].as_u64()), Some(Some(5 * 4096)));
     let shown = text(&told("inspect log", &folder.log(1), "").stdout);
     assert!(shown.contains("verdict: corrupt") && shown.contains("(acknowledged)"), "{shown}");
+    // All but the first, which has the directory.
+    for line in shown.lines().skip(1) {
+        assert!(line.chars().count() <= 100 && line.trim_end() == line, "{line:?}");
+    }
     assert!(folder.content() == before);
 }
 

@@ -111,7 +111,7 @@ pub async fn bytes<D: Disk>(directory: &OfflineDirectory<D>) -> u64 {
 }
 
 /// Checks all of a directory. `progress` is told, again and again, how many of its
-/// [`bytes`] have been read.
+/// [`bytes()`] have been read.
 pub async fn verify<D: Disk>(
     directory: &OfflineDirectory<D>,
     mut progress: impl FnMut(u64),
