@@ -142,10 +142,10 @@ fn tell(output: &mut Output, report: &Report) {
         format!("topic {topic} is deleted again: its records were trimmed, so it had been before")
     });
     output.line("");
-    let verdict = if report.has_losses() {
-        "acknowledged data is lost"
-    } else {
-        "nothing that was acknowledged is lost: this directory needs no repair"
+    let verdict = match (report.has_losses(), report.deleted_again.is_empty()) {
+        (true, _) => "acknowledged data is lost",
+        (false, false) => "no log is damaged, but what they say cannot all be true",
+        (false, true) => "nothing that was acknowledged is lost: this directory needs no repair",
     };
     sentence(output, verdict);
 }

@@ -25,7 +25,7 @@ use std::path::Path;
 use crc_fast::{CrcAlgorithm, Digest};
 use woodchuck_io::{Disk, Env, File};
 use woodchuck_stream::operation::{self, Operation};
-use woodchuck_stream::{Batch, Offset, PartitionId, Topic, TopicId};
+use woodchuck_stream::{Batch, Offset, Partition, PartitionId, TopicId, TopicsImage};
 use woodchuck_wal::offline::{Examination, Found, FrameFacts, OfflineLog};
 use woodchuck_wal::{Log, LogError, LogOptions, Lsn, Recovered, Verdict};
 
@@ -176,7 +176,7 @@ pub async fn plan<D: Disk>(
         )));
     };
     let (mut reports, mut logs) = (Vec::new(), Vec::new());
-    let (mut states, mut behind) = (Vec::new(), BTreeMap::new());
+    let (mut states, mut behind) = (Vec::new(), Behind::new());
     for (shard, log) in (0..).zip(&directory.logs) {
         let (report, kept, state) = plan_log(directory, shard, log, &mut behind).await?;
         reports.push(report);
@@ -196,48 +196,54 @@ pub async fn plan<D: Disk>(
     for &id in late.keys() {
         topics.remove(id);
     }
-    let name_of = |id: TopicId| topics.by_id(id).map(|topic: &Topic| topic.name.to_string());
-    let first_lost = reports.first().is_some_and(|report| report.loss.is_some());
-    let cut =
-        behind.into_iter().filter_map(|((shard, id), ended): ((u32, PartitionId), Offset)| {
-            let state = states.get(shard as usize)?;
-            let topic = name_of(id.topic);
-            if topic.is_none() && (!first_lost || late.contains_key(&id.topic)) {
-                // It was deleted.
-                return None;
-            }
-            let end = state.partitions.get(&id).map_or(0, |partition| partition.end());
-            (ended > end).then_some(CutPartition {
-                shard,
-                topic,
-                topic_id: id.topic,
-                partition: id.index,
-                end,
-                ended,
-            })
-        });
-    let cut = cut.collect();
-    let mut unknown: BTreeMap<TopicId, UnknownTopic> = BTreeMap::new();
-    let partitions = states.iter().flat_map(|state| &state.partitions);
-    for (id, partition) in partitions.filter(|_| first_lost) {
-        if topics.by_id(id.topic).is_none() && !late.contains_key(&id.topic) {
-            let topic = unknown.entry(id.topic).or_insert(UnknownTopic {
-                topic_id: id.topic,
-                partitions: 0,
-                records: 0,
-            });
-            topic.partitions += 1;
-            topic.records += partition.end().abs_diff(partition.start());
-        }
-    }
+    let lost_topics = reports.first().is_some_and(|report| report.loss.is_some());
+    // Without a loss there, a topic that the first shard does not know was deleted.
+    let is_told =
+        |id: TopicId| topics.by_id(id).is_some() || (lost_topics && !late.contains_key(&id));
+    behind.retain(|(_, id), _| is_told(id.topic));
+    let unknown = states
+        .iter()
+        .flat_map(|state| &state.partitions)
+        .filter(|(id, _)| is_told(id.topic) && topics.by_id(id.topic).is_none());
     let report = Report {
         identity,
         logs: reports,
-        cut,
-        unknown_topics: unknown.into_values().collect(),
+        cut: cut(&behind, &states, &topics),
+        unknown_topics: by_topic(unknown),
         deleted_again: late.values().cloned().collect(),
     };
     Ok(Plan { report, logs, deleted_again: late.into_keys().collect() })
+}
+
+/// The partitions that reached further than what is kept of them.
+fn cut(behind: &Behind, states: &[RecoveredState], topics: &TopicsImage) -> Vec<CutPartition> {
+    let compare = |(&(shard, id), &ended): (&(u32, PartitionId), &Offset)| {
+        let state = states.get(shard as usize)?;
+        let end = state.partitions.get(&id).map_or(0, Partition::end);
+        (ended > end).then(|| CutPartition {
+            shard,
+            topic: topics.by_id(id.topic).map(|topic| topic.name.to_string()),
+            topic_id: id.topic,
+            partition: id.index,
+            end,
+            ended,
+        })
+    };
+    behind.iter().filter_map(compare).collect()
+}
+
+fn by_topic<'a>(
+    partitions: impl Iterator<Item = (&'a PartitionId, &'a Partition)>,
+) -> Vec<UnknownTopic> {
+    let mut topics: BTreeMap<TopicId, UnknownTopic> = BTreeMap::new();
+    for (id, partition) in partitions {
+        let topic_id = id.topic;
+        let nothing = UnknownTopic { topic_id, partitions: 0, records: 0 };
+        let topic = topics.entry(topic_id).or_insert(nothing);
+        topic.partitions += 1;
+        topic.records += partition.end().abs_diff(partition.start());
+    }
+    topics.into_values().collect()
 }
 
 fn missing() -> Loss {
