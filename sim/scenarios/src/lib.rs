@@ -17,6 +17,7 @@ mod bots;
 pub mod broker;
 pub mod client;
 pub mod history;
+pub mod log;
 pub mod register;
 
 use woodchuck_sim::scenario::Scenario;
@@ -24,5 +25,5 @@ use woodchuck_sim::scenario::Scenario;
 /// All scenarios, the product's first.
 #[must_use]
 pub fn all() -> Vec<Scenario> {
-    vec![broker::scenario(), register::scenario()]
+    vec![broker::scenario(), register::scenario(), log::scenario()]
 }

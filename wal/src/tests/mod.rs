@@ -1,5 +1,5 @@
 //! Tests of the parts that need no time and no concurrency: bytes, recovery, bookkeeping. What
-//! crashes do to a running log is tested in the simulated world, in `wal/tests`.
+//! crashes do to a running log is tested in simulated worlds: the scenario `log`.
 
 mod damage;
 mod directory;
