@@ -1,8 +1,10 @@
 //! Tests of the parts that need no time and no concurrency: bytes, recovery, bookkeeping. What
 //! crashes do to a running log is tested in simulated worlds: the scenario `log`.
 
+mod conditions;
 mod damage;
 mod directory;
+mod every_crash;
 mod format;
 mod generations;
 mod image;
