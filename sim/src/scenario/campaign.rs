@@ -172,8 +172,7 @@ pub struct Tally {
     pub events: u64,
     /// World time that passed in all worlds.
     pub simulated: Duration,
-    regime: Regime,
-    unaffected_by: &'static [FaultKind],
+    unaffected_by: Option<&'static [FaultKind]>,
 }
 
 impl Tally {
@@ -190,8 +189,7 @@ impl Tally {
             worlds_with_fault: vec![0; FaultKind::COUNT],
             events: 0,
             simulated: Duration::ZERO,
-            regime,
-            unaffected_by: scenario.unaffected_by(),
+            unaffected_by: scenario.unaffected_by(regime),
         }
     }
 
@@ -231,15 +229,16 @@ impl Tally {
     }
 
     /// Kinds of faults that should have changed something and never did. Empty if there were too
-    /// few worlds to say.
+    /// few worlds to say, or the scenario does not say which should.
     #[must_use]
     pub fn idle_faults(&self) -> Vec<FaultKind> {
-        if self.worlds() < WORLDS_FOR_ALL_FAULTS || self.regime != Regime::Budgeted {
+        let Some(unaffected_by) = self.unaffected_by else { return Vec::new() };
+        if self.worlds() < WORLDS_FOR_ALL_FAULTS {
             return Vec::new();
         }
         let kinds = FaultKind::ALL.iter().copied();
         kinds
-            .filter(|&kind| self.faults[kind as usize] == 0 && !self.unaffected_by.contains(&kind))
+            .filter(|&kind| self.faults[kind as usize] == 0 && !unaffected_by.contains(&kind))
             .collect()
     }
 

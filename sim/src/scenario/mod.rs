@@ -70,6 +70,7 @@ pub use violation::Violation;
 
 use crate::diverge::{self, Divergence};
 use crate::fault_kind::FaultKind;
+use crate::faults::Regime;
 use crate::shrink::{self, ShrinkError, ShrinkOptions, Shrunk};
 use crate::tape::Tape;
 
@@ -80,6 +81,7 @@ pub struct Scenario {
     about: &'static str,
     build: Arc<dyn Fn(&mut Stage) + Send + Sync>,
     without: &'static [FaultKind],
+    without_unrestricted: Option<&'static [FaultKind]>,
 }
 
 impl Scenario {
@@ -91,7 +93,7 @@ impl Scenario {
         about: &'static str,
         build: impl Fn(&mut Stage) + Send + Sync + 'static,
     ) -> Self {
-        Self { name, about, build: Arc::new(build), without: &[] }
+        Self { name, about, build: Arc::new(build), without: &[], without_unrestricted: None }
     }
 
     /// Says which kinds of faults cannot change anything in this scenario under budgeted faults. A
@@ -99,6 +101,14 @@ impl Scenario {
     #[must_use]
     pub fn without(mut self, kinds: &'static [FaultKind]) -> Self {
         self.without = kinds;
+        self
+    }
+
+    /// Says the same for unrestricted faults. Of a scenario that does not, a campaign under these
+    /// asks for no kind.
+    #[must_use]
+    pub fn without_unrestricted(mut self, kinds: &'static [FaultKind]) -> Self {
+        self.without_unrestricted = Some(kinds);
         self
     }
 
@@ -114,10 +124,13 @@ impl Scenario {
         self.about
     }
 
-    /// The kinds of faults that cannot change anything in it.
+    /// The kinds of faults that cannot change anything in it, if it says.
     #[must_use]
-    pub const fn unaffected_by(&self) -> &'static [FaultKind] {
-        self.without
+    pub const fn unaffected_by(&self, regime: Regime) -> Option<&'static [FaultKind]> {
+        match regime {
+            Regime::Budgeted => Some(self.without),
+            Regime::Unrestricted => self.without_unrestricted,
+        }
     }
 
     /// Plays the world of one seed, or of one tape.

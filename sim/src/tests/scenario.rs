@@ -12,7 +12,7 @@ use crate::check::{self, Anomaly, Check};
 use crate::scenario::{
     Campaign, ChaosMonkey, Limits, Recording, Run, RunOptions, Scenario, Stage, Verdict,
 };
-use crate::{FaultKind, Faults, LinkProfile, SimEnv, World};
+use crate::{FaultKind, Faults, LinkProfile, Regime, SimEnv, World};
 
 /// The run of a seed.
 fn play(seed: u64, build: impl Fn(&mut Stage) + Send + Sync + 'static) -> Run {
@@ -448,4 +448,21 @@ fn a_recording_of_a_run_plays_it_again() {
     assert_eq!(again.violation(), failing.violation());
     let seed_alone = Recording { tape: None, ..read };
     assert_eq!(scenario.run(&seed_alone.options()).trace_hash, failing.trace_hash);
+}
+
+#[test]
+fn faults_that_never_mattered_are_told_in_the_regimes_that_a_scenario_speaks_of() {
+    let idle = |scenario: Scenario, regime| {
+        let seeds = 0..crate::limits::WORLDS_FOR_ALL_FAULTS;
+        Campaign { regime, twice_one_in: 0, ..Campaign::new(scenario, seeds) }
+            .run(|_| ())
+            .idle_faults()
+    };
+    let nothing = || Scenario::new("nothing", "Nothing happens.", |_| ());
+    let all_but_one: &[FaultKind] = FaultKind::ALL.split_last().map_or(&[], |(_, rest)| rest);
+    assert_eq!(idle(nothing(), Regime::Budgeted), FaultKind::ALL);
+    assert_eq!(idle(nothing(), Regime::Unrestricted), []);
+    let told = nothing().without(FaultKind::ALL).without_unrestricted(all_but_one);
+    assert_eq!(idle(told.clone(), Regime::Budgeted), []);
+    assert_eq!(idle(told, Regime::Unrestricted).len(), 1);
 }
