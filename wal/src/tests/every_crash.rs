@@ -46,6 +46,7 @@ const OPTIONS: LogOptions = LogOptions {
     frames_in_flight: 3,
     queue_bytes: 1 << 20,
     witness_delay: Duration::from_millis(1),
+    capacity_bytes: u64::MAX,
 };
 
 type TestLog = Log<Recording, u8>;
@@ -77,12 +78,14 @@ impl Process {
         log
     }
 
-    fn submit(&self, log: &TestLog, count: u8) {
+    async fn submit(&self, log: &TestLog, count: u8) {
         for _ in 0..count {
             let id = self.next.get();
             self.next.set(id + 1);
+            let bytes = content(id);
+            log.room(bytes.len()).await;
             self.journal.note(Note::Submitted(id));
-            log.submit(&[&content(id)], id).expect("there is room");
+            log.submit(&[&bytes], id).expect("there is room");
         }
     }
 
@@ -101,22 +104,22 @@ impl Process {
 
     async fn run(self) {
         let log = self.open(OPTIONS).await;
-        self.submit(&log, 5);
+        self.submit(&log, 5).await;
         self.acknowledge(&log, 3).await;
-        self.submit(&log, 3);
+        self.submit(&log, 3).await;
         let last = self.acknowledge(&log, 8).await;
         let below = Lsn::new(last.get() - 1);
         self.journal.note(Note::Trimmed(below));
         log.trim(below);
         // A witness carries the trim point, and the first segment is put away.
         self.env.sleep(Duration::from_millis(5)).await;
-        self.submit(&log, 3);
+        self.submit(&log, 3).await;
         self.env.sleep(Duration::from_micros(100)).await;
         drop(log);
         // What is in flight goes on; nobody is told.
         self.env.sleep(Duration::from_millis(5)).await;
         let log = self.open(LogOptions { frames_in_flight: 2, ..OPTIONS }).await;
-        self.submit(&log, 2);
+        self.submit(&log, 2).await;
         log.close().await.expect("nothing is wrong with the log");
     }
 }
