@@ -61,7 +61,7 @@ impl<E: Env> Controller<E> {
         let id = TopicId(self.topic_ids.borrow_mut().next_u128());
         let first_shard = (id.0 % self.shards as u128) as u32;
         let topic = Topic { id, name, partitions, first_shard };
-        self.shard.write_topics(&operation::create_topic(&topic)).await?;
+        self.shard.write_topics(&operation::create_topic(&topic), false).await?;
         let mut changed = (*topics).clone();
         changed.insert(topic.clone());
         engine.publish(changed).await?;
@@ -74,7 +74,7 @@ impl<E: Env> Controller<E> {
         if topics.by_id(id).is_none() {
             return Err(EngineError::UnknownPartition);
         }
-        self.shard.write_topics(&operation::delete_topic(id)).await?;
+        self.shard.write_topics(&operation::delete_topic(id), true).await?;
         let mut changed = (*topics).clone();
         changed.remove(id);
         engine.publish(changed).await?;
@@ -89,7 +89,7 @@ impl<E: Env> Controller<E> {
         }
         let topics = engine.topics();
         let snapshot = operation::topics_snapshot(topics.iter());
-        let lsn = self.shard.write_topics(&snapshot).await?;
+        let lsn = self.shard.write_topics(&snapshot, true).await?;
         self.shard.trim(Some(lsn));
         Ok(())
     }

@@ -325,15 +325,26 @@ impl<E: Env> Shard<E> {
         }
     }
 
-    /// Writes a topic operation, and returns its place in the log when it is durable.
-    pub(crate) async fn write_topics(&self, operation: &[u8]) -> Result<Lsn, EngineError> {
+    /// Writes a topic operation, and returns its place in the log when it is durable. One that
+    /// makes room is also taken by a log that has none for others.
+    pub(crate) async fn write_topics(
+        &self,
+        operation: &[u8],
+        makes_room: bool,
+    ) -> Result<Lsn, EngineError> {
         let (reply, answer) = oneshot::channel();
         let mut pending = Pending::Topics { reply };
         loop {
             if let Some(error) = self.inner.ended.borrow().clone() {
                 return Err(error);
             }
-            match self.inner.log.submit(&[operation], pending) {
+            let log = &self.inner.log;
+            let submitted = if makes_room {
+                log.submit_from_reserve(&[operation], pending)
+            } else {
+                log.submit(&[operation], pending)
+            };
+            match submitted {
                 Ok(()) => break,
                 Err((LogError::Busy { .. }, given_back)) => pending = given_back,
                 Err((LogError::Full { .. } | LogError::AtCapacity { .. }, _)) => {

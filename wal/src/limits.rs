@@ -34,6 +34,12 @@ pub const SPARE_SEGMENTS: usize = 4;
 /// prepared.
 pub const CAPACITY_SEGMENTS_MIN: u64 = 3;
 
+/// The part of the last segment that is kept for commits that make room, when there is no next one.
+pub const RESERVE_SHARE: u64 = 16;
+
+/// Most that is kept for them, in bytes.
+pub const RESERVE_BYTES_MAX: u64 = 1 << 20;
+
 /// How long to wait, in milliseconds, before a disk that was full is tried again.
 pub const FULL_RETRY_MS: u64 = 100;
 

@@ -14,7 +14,7 @@ use crate::reader::read_whole;
 use crate::recovery::{Inventory, Leftover, recover, replay_frame, take_inventory};
 use crate::segments::{Folder, Segment};
 use crate::tasks::{Shared, Stock};
-use crate::writer::{Beginning, Carried, State, Write};
+use crate::writer::{Beginning, Carried, Purpose, State, Write};
 use crate::{Committed, Location, Lsn, Recovered, Recovery, Statistics};
 
 /// An open log; see the crate's text. Clones are the same log. When the last is dropped, the
@@ -114,10 +114,28 @@ impl<E: Env, T: 'static> Log<E, T> {
     /// [`LogError::AtCapacity`] if the log has all it may have ([`space`](Self::space) waits until
     /// that is over), [`LogError::TooLarge`], [`LogError::Poisoned`], [`LogError::Closed`].
     pub fn submit(&self, parts: &[&[u8]], context: T) -> Result<(), (LogError, T)> {
+        self.submit_for(Purpose::Any, parts, context)
+    }
+
+    /// As [`submit`](Self::submit), for a small commit that will let something be trimmed. A full
+    /// disk and the capacity leave room for some of them.
+    ///
+    /// # Errors
+    /// As [`submit`](Self::submit).
+    pub fn submit_from_reserve(&self, parts: &[&[u8]], context: T) -> Result<(), (LogError, T)> {
+        self.submit_for(Purpose::MakesRoom, parts, context)
+    }
+
+    fn submit_for(
+        &self,
+        purpose: Purpose,
+        parts: &[&[u8]],
+        context: T,
+    ) -> Result<(), (LogError, T)> {
         let shared = &self.handle.shared;
         let bytes = parts.iter().fold(0_usize, |sum, part| sum.saturating_add(part.len()));
         let mut state = shared.state.borrow_mut();
-        if let Some(error) = state.refusal(bytes) {
+        if let Some(error) = state.refusal(bytes, purpose) {
             return Err((error, context));
         }
         state.gather(parts, bytes, context);

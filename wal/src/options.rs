@@ -8,7 +8,7 @@ use crate::error::LogError;
 use crate::format::{HEADER_BYTES, frame_bytes};
 use crate::limits::{
     CAPACITY_SEGMENTS_MIN, CARRIED_BYTES, COMMIT_BYTES, COMMIT_PREFIX_BYTES, FRAMES_IN_FLIGHT,
-    SEGMENT_BLOCKS_MIN, SEGMENT_BYTES_MAX, SPARE_SEGMENTS,
+    RESERVE_BYTES_MAX, RESERVE_SHARE, SEGMENT_BLOCKS_MIN, SEGMENT_BYTES_MAX, SPARE_SEGMENTS,
 };
 
 /// What can be chosen about a log. Every choice may change from one opening to the next: the
@@ -95,6 +95,13 @@ impl LogOptions {
         let room = self.capacity_bytes.saturating_sub(bytes) / self.segment_bytes;
         usize::try_from(room.saturating_sub(1))
             .map_or(SPARE_SEGMENTS, |room| room.min(SPARE_SEGMENTS))
+    }
+
+    /// What is left of the last segment for commits that make room
+    /// ([`submit_from_reserve`](crate::Log::submit_from_reserve)), in bytes.
+    pub(crate) fn reserve_bytes(&self) -> u64 {
+        let block = BLOCK_BYTES as u64;
+        (self.segment_bytes / RESERVE_SHARE).clamp(block, RESERVE_BYTES_MAX) / block * block
     }
 
     /// Refuses what cannot work, as opening would.

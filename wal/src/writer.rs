@@ -102,6 +102,14 @@ impl Shortage {
     }
 }
 
+/// What a commit is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    Any,
+    /// It lets something be trimmed: it may use the reserve.
+    MakesRoom,
+}
+
 /// Whether a commit finds a place.
 enum Room {
     Here,
@@ -263,7 +271,7 @@ impl<F, T> State<F, T> {
     }
 
     /// Why a commit of so many bytes is not taken now, if it is not.
-    pub(crate) fn refusal(&mut self, bytes: usize) -> Option<LogError> {
+    pub(crate) fn refusal(&mut self, bytes: usize, purpose: Purpose) -> Option<LogError> {
         if let Some(error) = self.end() {
             return Some(error);
         }
@@ -271,7 +279,7 @@ impl<F, T> State<F, T> {
         if bytes > limit {
             return Some(LogError::TooLarge { bytes, limit });
         }
-        match self.room_for(bytes) {
+        match self.room_for(bytes, purpose) {
             Room::Short(shortage) => {
                 self.statistics.refused_full += 1;
                 return Some(shortage.error());
@@ -294,14 +302,16 @@ impl<F, T> State<F, T> {
     pub(crate) fn has_room(&self, bytes: usize) -> bool {
         let too_large = bytes > self.options.commit_bytes();
         let takes = self.waiting_bytes < self.options.queue_bytes
-            && !matches!(self.room_for(bytes), Room::NotYet { .. });
+            && !matches!(self.room_for(bytes, Purpose::Any), Room::NotYet { .. });
         self.end().is_some() || too_large || takes
     }
 
     /// Whether a commit of so many bytes would not be refused for want of a segment.
     pub(crate) fn has_space(&self, bytes: usize) -> bool {
         let too_large = bytes > self.options.commit_bytes();
-        self.end().is_some() || too_large || !matches!(self.room_for(bytes), Room::Short(_))
+        self.end().is_some()
+            || too_large
+            || !matches!(self.room_for(bytes, Purpose::Any), Room::Short(_))
     }
 
     /// Why nothing is taken any more, if so.
@@ -314,8 +324,8 @@ impl<F, T> State<F, T> {
 
     /// Where a commit of at most the largest length would find its place. Nothing is taken that has
     /// none: it would wait for as long as the disk is full.
-    fn room_for(&self, bytes: usize) -> Room {
-        if self.over_capacity {
+    fn room_for(&self, bytes: usize, purpose: Purpose) -> Room {
+        if self.over_capacity && purpose == Purpose::Any {
             return Room::Short(Shortage::Capacity { capacity: self.options.capacity_bytes });
         }
         let sealed = self.sealed.iter().chain(&self.gathering);
@@ -323,7 +333,11 @@ impl<F, T> State<F, T> {
         let needed = (waiting + frame_bytes(COMMIT_PREFIX_BYTES + bytes)) as u64;
         let left = self.live.back().map_or(0, |live| live.segment.bytes) - self.offset;
         // Behind all of it, a witness may have to carry the trim point that lets the log go on.
-        let limit = left.saturating_sub(BLOCK_BYTES as u64);
+        let reserve = match purpose {
+            Purpose::Any => self.options.reserve_bytes(),
+            Purpose::MakesRoom => 0,
+        };
+        let limit = left.saturating_sub(BLOCK_BYTES as u64 + reserve);
         let next = self.prepared.as_ref().map(|segment| segment.bytes - BLOCK_BYTES as u64);
         if needed <= limit.max(next.unwrap_or(0)) {
             return Room::Here;

@@ -8,7 +8,7 @@ use crate::LogOptions;
 use crate::error::LogError;
 use crate::format::{HEADER_BYTES, Header, Kind};
 use crate::segments::Segment;
-use crate::writer::{Beginning, Next, Shortage, State, Write};
+use crate::writer::{Beginning, Next, Purpose, Shortage, State, Write};
 
 type Played = State<(), u32>;
 
@@ -40,7 +40,7 @@ fn header(write: &Write<()>) -> Header {
 }
 
 fn submit(state: &mut Played, bytes: &[u8], context: u32) {
-    assert!(state.refusal(bytes.len()).is_none());
+    assert!(state.refusal(bytes.len(), Purpose::Any).is_none());
     state.gather(&[bytes], bytes.len(), context);
 }
 
@@ -85,12 +85,14 @@ fn the_queue_is_bounded() {
     let options = LogOptions::small();
     let mut state = played(options);
     let mut taken = 0;
-    while state.refusal(1000).is_none() {
+    while state.refusal(1000, Purpose::Any).is_none() {
         state.gather(&[&[1; 1000]], 1000, taken);
         taken += 1;
     }
     assert!(taken as usize * 1000 < options.queue_bytes);
-    assert!(matches!(state.refusal(1), Some(LogError::Busy { .. })) && !state.has_room(1));
+    assert!(
+        matches!(state.refusal(1, Purpose::Any), Some(LogError::Busy { .. })) && !state.has_room(1)
+    );
     while let Some(write) = next(&mut state) {
         state.complete(write.lsn, write.buffer);
     }
@@ -100,7 +102,7 @@ fn the_queue_is_bounded() {
     // The first segment is full before the queue is empty: no segment is prepared.
     assert!(handed_out <= taken);
     let limit = options.commit_bytes();
-    assert!(matches!(state.refusal(limit + 1), Some(LogError::TooLarge { .. })));
+    assert!(matches!(state.refusal(limit + 1, Purpose::Any), Some(LogError::TooLarge { .. })));
 }
 
 #[test]
@@ -128,18 +130,22 @@ fn a_full_segment_is_followed_by_the_prepared_one() {
         assert_eq!(contexts(state), [context]);
         written
     };
-    // Of the 16 blocks, the first is the start's, and the last stays free for a witness.
-    for context in 0..14 {
+    // Of the 16 blocks, the first is the start's, one is kept for commits that make room, and the
+    // last for a witness.
+    for context in 0..13 {
         write_alone(&mut state, context);
     }
-    assert!(matches!(state.refusal(3900), Some(LogError::Busy { .. })));
+    assert!(matches!(state.refusal(3900, Purpose::Any), Some(LogError::Busy { .. })));
     assert!(!state.has_room(3900) && state.has_space(3900));
     let shortage = Shortage::Disk { needed: 1 };
     state.set_short(shortage);
-    assert!(matches!(state.refusal(3900), Some(LogError::Full { .. })));
+    assert!(matches!(state.refusal(3900, Purpose::Any), Some(LogError::Full { .. })));
     assert!(state.has_room(3900) && !state.has_space(3900));
+    assert!(state.refusal(3900, Purpose::MakesRoom).is_none());
+    assert!(matches!(state.refusal(4900, Purpose::MakesRoom), Some(LogError::Full { .. })));
     assert_eq!(state.is_stuck(), None, "a witness has its place");
     assert_eq!(state.set_prepared(segment(4)), Some(shortage));
+    write_alone(&mut state, 13);
     let previous = write_alone(&mut state, 14);
     assert_eq!((previous.generation, previous.offset), (1, 15 * 4096));
     submit(&mut state, &[1; 3900], 15);
@@ -237,7 +243,7 @@ fn a_failure_is_for_ever_and_loses_no_context() {
     assert_eq!(contexts(&mut state), [0], "what was durable before is acknowledged");
     assert_eq!(state.take_failed(), [1, 2, 3]);
     assert!(state.take_failed().is_empty());
-    let error = state.refusal(1).expect("poisoned");
+    let error = state.refusal(1, Purpose::Any).expect("poisoned");
     assert!(error.to_string().contains("the disk said no)"), "{error}");
     assert!(!error.is_retryable() && !error.is_definite());
     assert!(matches!(state.next_write(), Next::Exit));
