@@ -6,13 +6,13 @@
 //! world's faults, and what hinders each process: a disk that stalls, is slow, is full or fails an
 //! operation.
 //!
-//! A [`Model`] outside the world knows of each commit whether it must, may or must not be there, and
+//! A model outside the world knows of each commit whether it must, may or must not be there, and
 //! every opening is held against it. In the end a process opens the log undisturbed. In half of all
 //! worlds what was acknowledged is then damaged on the disk: the log must refuse to open, leave
 //! everything as it is, and open again when the damage is undone.
 //!
 //! Under unrestricted faults a process may find its log poisoned, or be refused. What it may not
-//! miss then depends on what the disk has done, not on what it might: see [`Promise`]. A disk that
+//! miss then depends on what the disk has done, not on what it might: see `Promise`. A disk that
 //! only fails operations, and says so, costs nothing that was acknowledged.
 
 mod faults;
