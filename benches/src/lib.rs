@@ -1,6 +1,10 @@
 //! Benchmarks stand in `benches/`; here is what several of them need.
 
 use std::path::PathBuf;
+use std::process::Command;
+
+use woodchuck_io::Program;
+use woodchuck_io::runtime::{Backend, Runtime, RuntimeOptions};
 
 /// Where benchmarks put their files: `WOODCHUCK_BENCH_DIRECTORY`, or else `otherwise`.
 #[must_use]
@@ -38,4 +42,37 @@ pub fn by_turns<V: Copy, T>(
         }
     }
     measured
+}
+
+/// Runs this program again with `arguments`, in a process of its own. The numbers that it prints.
+///
+/// # Panics
+/// If it cannot be run, fails, or prints anything else.
+#[must_use]
+pub fn in_own_process(arguments: &[&str]) -> Vec<f64> {
+    let program = std::env::current_exe().expect("the path of this program");
+    let output = Command::new(program).args(arguments).output().expect("this program runs");
+    let text = String::from_utf8_lossy(&output.stdout);
+    let numbers: Option<Vec<f64>> = text.split_whitespace().map(|word| word.parse().ok()).collect();
+    match numbers {
+        Some(numbers) if output.status.success() => numbers,
+        _ => panic!("no figures: {output:?}"),
+    }
+}
+
+/// What an environment variable sets, or else `otherwise`.
+#[must_use]
+pub fn number(variable: &str, otherwise: usize) -> usize {
+    std::env::var(variable).ok().and_then(|text| text.parse().ok()).unwrap_or(otherwise)
+}
+
+/// What a program returns that runs alone, on one shard of a ring.
+///
+/// # Panics
+/// If rings are refused, or it panics.
+pub fn on_one_shard<P: Program>(pin: bool, program: P) -> P::Output {
+    let options =
+        RuntimeOptions { shards: 1, backend: Backend::Uring, pin, ..RuntimeOptions::default() };
+    let runtime = Runtime::start(options, program).expect("io_uring is allowed here");
+    runtime.join().pop().expect("there is one shard").expect("it did not panic")
 }

@@ -63,6 +63,19 @@ pub struct Took {
     pub busy: Duration,
     /// The median of one.
     pub median: Duration,
+    /// What 99 of 100 took at most.
+    pub late: Duration,
+}
+
+impl Took {
+    /// What the `times` of all transfers say, and what is known besides.
+    #[must_use]
+    pub fn new(elapsed: Duration, busy: Duration, mut times: Vec<Duration>) -> Self {
+        times.sort_unstable();
+        let at = |index: usize| times.get(index).copied().unwrap_or_default();
+        let (median, late) = (at(times.len() / 2), at(times.len() * 99 / 100));
+        Self { elapsed, busy, median, late }
+    }
 }
 
 impl Transfers {
@@ -111,11 +124,8 @@ impl Transfers {
         bare.register()?;
         bare.run(self.transfers / 4)?;
         let (start, busy) = (Instant::now(), busy_time()?);
-        let mut times = bare.run(self.transfers)?;
-        let (elapsed, busy) = (start.elapsed(), busy_time()? - busy);
-        times.sort_unstable();
-        let median = times.get(times.len() / 2).copied().unwrap_or_default();
-        Ok(Took { elapsed, busy, median })
+        let times = bare.run(self.transfers)?;
+        Ok(Took::new(start.elapsed(), busy_time()? - busy, times))
     }
 }
 

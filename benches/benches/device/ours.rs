@@ -56,10 +56,9 @@ impl Program for Measure {
         }
         go(&env, &file, access, case, case.operations / 4, &next).await;
         let (start, busy) = (env.now(), process_busy_time().expect("its time"));
-        let mut times = go(&env, &file, access, case, case.operations, &next).await;
+        let times = go(&env, &file, access, case, case.operations, &next).await;
         let (elapsed, busy) = (env.now() - start, process_busy_time().expect("as above") - busy);
-        times.sort_unstable();
-        Took { elapsed, busy, median: times[times.len() / 2] }
+        Took::new(elapsed, busy, times)
     }
 }
 
@@ -106,8 +105,7 @@ async fn messages<E: Env>(env: &E, count: u64) -> Took {
         times.push(env.now() - start);
     }
     let (elapsed, busy) = (env.now() - begun.0, process_busy_time().expect("as above") - begun.1);
-    times.sort_unstable();
-    Took { elapsed, busy, median: times[times.len() / 2] }
+    Took::new(elapsed, busy, times)
 }
 
 async fn go<E: Env>(

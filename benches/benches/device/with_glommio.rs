@@ -44,10 +44,9 @@ impl Span {
         Self { start: Instant::now(), busy: process_busy_time().expect("its time") }
     }
 
-    fn end(&self, mut times: Vec<Duration>) -> Took {
+    fn end(&self, times: Vec<Duration>) -> Took {
         let (elapsed, busy) = (self.start.elapsed(), process_busy_time().expect("its time"));
-        times.sort_unstable();
-        Took { elapsed, busy: busy - self.busy, median: times[times.len() / 2] }
+        Took::new(elapsed, busy - self.busy, times)
     }
 }
 

@@ -68,9 +68,7 @@ impl Waking {
         let (elapsed, busy) = (begun.0.elapsed(), busy_time()? - begun.1);
         answering.join().map_err(|_| io::Error::other("the other thread panicked"))?;
         times.drain(..usize::try_from(trips / 4).unwrap_or(0));
-        times.sort_unstable();
-        let median = times.get(times.len() / 2).copied().unwrap_or_default();
-        Ok(Took { elapsed, busy, median })
+        Ok(Took::new(elapsed, busy, times))
     }
 }
 

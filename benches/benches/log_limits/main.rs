@@ -1,0 +1,235 @@
+//! The log beside the limits of what it stands on: the device, through a bare ring, and one core.
+//!
+//! - **Lone commits** of 100 bytes, one at a time, beside durable 4 KiB blocks through a bare ring.
+//! - **Large commits** of 1 MiB beside durable 1 MiB blocks through a bare ring, as many in flight.
+//! - **Many partitions**: 1000 tasks that commit 100 bytes each, beside one that keeps 1000 such
+//!   commits waiting.
+//! - **Full load**: what a record of 1 KiB takes of the CPU when the queue is always full.
+//! - **Recovery** of 1 GiB beside reads of the same files in order, and beside checksums alone.
+//!
+//! `taskset -c 1 cargo bench -p woodchuck-benches --bench log_limits` prints the tables of
+//! `docs/benchmarks.md`, on the CPU that handles the disk's interrupts; frames that gather are in
+//! `log_append`. Every measurement runs in a process and a directory of
+//! its own, and the variants of a table take turns: what is compared ran within seconds.
+//! `WOODCHUCK_BENCH_ROUNDS` sets how many turns (7), `WOODCHUCK_BENCH_CASE` picks one table,
+//! `WOODCHUCK_BENCH_DIRECTORY` says where the files go.
+
+mod commits;
+mod recovery;
+
+use std::path::Path;
+use std::time::Duration;
+
+use woodchuck_benches::{by_turns, directory, in_own_process, median, number};
+use woodchuck_io::ceiling::{Access, Took, Transfers};
+use woodchuck_io::runtime::CompletionMode;
+
+use commits::Load;
+
+/// What the ring writes over and over.
+const RING_BYTES: u64 = 256 << 20;
+const MIB: usize = 1 << 20;
+
+/// One way of doing what a table is about.
+#[derive(Clone, Copy)]
+enum Way {
+    /// Commits through the log.
+    Log(Load),
+    /// Durable blocks of so many bytes through a bare ring, so many in flight, so many in all.
+    Ring(usize, usize, u64),
+    /// Opening a log that is there.
+    Open,
+    /// Reading its files, so many blocks of 1 MiB at a time.
+    Read(usize),
+    /// Checksums of 1 MiB blocks.
+    Checksum,
+}
+
+/// A table: its name, and the ways by name. The first is what the others are compared with.
+type Table = (&'static str, &'static [(&'static str, Way)]);
+
+const TABLES: [Table; 6] = [
+    (
+        "Lone commits of 100 B",
+        &[
+            ("bare ring, 4 KiB", Way::Ring(4096, 1, 10_000)),
+            ("log", Way::Log(Load::Pipelined { bytes: 100, waiting: 1, commits: 10_000 })),
+        ],
+    ),
+    (
+        "Commits of 1 MiB, 1 in flight",
+        &[
+            ("bare ring, 1 MiB", Way::Ring(MIB, 1, 1200)),
+            ("bare ring, 1 MiB and 4 KiB", Way::Ring(MIB + 4096, 1, 1200)),
+            ("log", Way::Log(Load::Large { bytes: MIB, in_flight: 1, commits: 1200 })),
+        ],
+    ),
+    (
+        "Commits of 1 MiB, 4 in flight",
+        &[
+            ("bare ring, 1 MiB", Way::Ring(MIB, 4, 2400)),
+            ("bare ring, 1 MiB and 4 KiB", Way::Ring(MIB + 4096, 4, 2400)),
+            ("log", Way::Log(Load::Large { bytes: MIB, in_flight: 4, commits: 2400 })),
+        ],
+    ),
+    (
+        "1000 commits of 100 B at a time",
+        &[
+            ("one partition", partitions(1, 1000)),
+            ("1000 partitions", partitions(1000, 1)),
+            (
+                "one task that takes all acknowledgements at once",
+                Way::Log(Load::Pipelined { bytes: 100, waiting: 1000, commits: 1_500_000 }),
+            ),
+        ],
+    ),
+    (
+        "Records of 1 KiB at full load",
+        &[("log", Way::Log(Load::Pipelined { bytes: 1024, waiting: 16_000, commits: 1_500_000 }))],
+    ),
+    (
+        "Recovery of 1 GiB",
+        &[
+            ("reads of 1 MiB, 1 in flight", Way::Read(1)),
+            ("reads of 1 MiB, 2 in flight", Way::Read(2)),
+            ("reads of 1 MiB, 4 in flight", Way::Read(4)),
+            ("reads of 1 MiB, 8 in flight", Way::Read(8)),
+            ("checksums of 1 MiB", Way::Checksum),
+            ("open", Way::Open),
+        ],
+    ),
+];
+
+const fn partitions(tasks: usize, waiting: usize) -> Way {
+    Way::Log(Load::Partitions { bytes: 100, tasks, waiting, commits: 1_500_000 })
+}
+
+/// The table that is about bytes rather than commits.
+const RECOVERY: usize = TABLES.len() - 1;
+
+/// Operations a second, or MB; of one operation the times, and the CPU time, in microseconds, or
+/// zeros.
+#[derive(Clone, Copy)]
+struct Figures {
+    rate: f64,
+    median: f64,
+    late: f64,
+    busy: f64,
+}
+
+impl Figures {
+    /// Of so many operations, and of the process's CPU time.
+    fn new(took: &Took, operations: u64) -> Self {
+        let micros = |time: Duration| time.as_secs_f64() * 1e6;
+        Self {
+            rate: operations as f64 / took.elapsed.as_secs_f64(),
+            median: micros(took.median),
+            late: micros(took.late),
+            busy: micros(took.busy) / operations as f64,
+        }
+    }
+}
+
+fn ring(path: &Path, bytes: usize, in_flight: usize, transfers: u64) -> Figures {
+    let plan = Transfers {
+        access: Access::DurableWrite,
+        bytes,
+        in_flight,
+        transfers,
+        file_bytes: RING_BYTES / bytes as u64 * bytes as u64,
+        completion_mode: CompletionMode::default(),
+        registered_buffers: true,
+        registered_file: true,
+        wait_for: 1,
+    };
+    let took = plan.measure(path).expect("io_uring and direct I/O are allowed here");
+    Figures::new(&took, transfers)
+}
+
+/// One measurement. `directory` is there, and for recovery has a log in it.
+fn measure_here(way: Way, directory: &Path) -> Figures {
+    match way {
+        Way::Log(load) => commits::measure(load, directory),
+        Way::Ring(bytes, in_flight, transfers) => {
+            ring(&directory.join("ring"), bytes, in_flight, transfers)
+        }
+        Way::Open => recovery::open(directory),
+        Way::Read(in_flight) => recovery::read(directory, in_flight),
+        Way::Checksum => recovery::checksums(),
+    }
+}
+
+/// Measures the ways of a table in turn and prints a row for each.
+fn print(number: usize, rounds: usize, directory: &Path) {
+    let (name, ways) = TABLES[number];
+    let place = directory.to_str().expect("a path in UTF-8");
+    let indices: Vec<usize> = (0..ways.len()).collect();
+    let figures = by_turns(&indices, rounds, |way| {
+        let numbers = in_own_process(&["--measure", &number.to_string(), &way.to_string(), place]);
+        let [rate, median, late, busy] = numbers[..] else { panic!("no figures: {numbers:?}") };
+        Figures { rate, median, late, busy }
+    });
+    for ((way, _), taken) in ways.iter().zip(&figures) {
+        let middle = |of: fn(&Figures) -> f64| median(taken.iter().map(of));
+        let ratio = |of: fn(&Figures) -> f64| {
+            median(taken.iter().zip(&figures[0]).map(|(one, base)| of(one) / of(base)))
+        };
+        print!("| {name} | {way} | {:.0} | {:.2} |", middle(|one| one.rate), ratio(|one| one.rate));
+        if number != RECOVERY {
+            print!(" {:.1} | {:.2} |", middle(|one| one.median), ratio(|one| one.median));
+            print!(" {:.1} | {:.2} |", middle(|one| one.late), ratio(|one| one.late));
+            print!(" {:.2} | {:.2} |", middle(|one| one.busy), ratio(|one| one.busy));
+        }
+        println!();
+    }
+    if number == RECOVERY {
+        let best = |round: usize| {
+            let reads =
+                figures.iter().zip(ways).filter(|(_, (_, way))| matches!(way, Way::Read(_)));
+            reads.map(|(taken, _)| taken[round].rate).fold(0.0, f64::max)
+        };
+        let opened = figures.last().expect("the table has rows");
+        let shares = opened.iter().enumerate().map(|(round, open)| open.rate / best(round));
+        println!(
+            "\nOpening, beside the best of the reads in the same round: {:.2}",
+            median(shares)
+        );
+    }
+}
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().collect();
+    if let [_, flag, table, way, directory] = &arguments[..]
+        && flag == "--measure"
+    {
+        let number = |text: &String| text.parse::<usize>().expect("a number");
+        let (_, way) = TABLES[number(table)].1[number(way)];
+        let Figures { rate, median, late, busy } = measure_here(way, Path::new(directory));
+        println!("{rate} {median} {late} {busy}");
+        return;
+    }
+    if !arguments.iter().any(|argument| argument == "--bench") {
+        println!("nothing is measured without `cargo bench`");
+        return;
+    }
+    let otherwise = std::env::temp_dir();
+    let directory = directory(&otherwise.to_string_lossy());
+    let directory = directory.join(format!("woodchuck-log-limits-{}", std::process::id()));
+    std::fs::create_dir_all(&directory).expect("the directory can be made");
+    let rounds = number("WOODCHUCK_BENCH_ROUNDS", 7).max(1);
+    let chosen = number("WOODCHUCK_BENCH_CASE", TABLES.len());
+    for number in 0..TABLES.len() {
+        if chosen != number && chosen < TABLES.len() {
+            continue;
+        }
+        if number == RECOVERY {
+            recovery::prepare(&directory);
+            println!("\n| case | through | MB/s | ratio |\n|---|---|---|---|");
+        } else {
+            print!("\n| case | through | op/s | ratio | p50 us | ratio | p99 us | ratio |");
+            println!(" CPU us/op | ratio |\n|---|---|---|---|---|---|---|---|---|---|");
+        }
+        print(number, rounds, &directory);
+    }
+    std::fs::remove_dir_all(&directory).expect("the directory can be removed");
+}
