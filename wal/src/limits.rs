@@ -20,8 +20,15 @@ pub const FRAMES_IN_FLIGHT: usize = 64;
 /// behind that holds little: a process that restarts again and again shall not fill the disk.
 pub const CARRIED_BYTES: u64 = 4 << 20;
 
-/// How much recovery reads at a time. A frame that is larger is read whole.
+/// How much recovery reads at a time. A frame that goes past it is put together in memory of its
+/// own.
 pub const WINDOW_BYTES: usize = 1 << 20;
+
+/// How many such reads recovery has under way at a time.
+pub const WINDOWS_UNDER_WAY: usize = 2;
+
+/// How many it may have under way or done, behind the one that it looks at.
+pub const WINDOWS_AHEAD: usize = 4;
 
 /// How many zeros are written at a time when a segment is prepared.
 pub const ZEROS_BYTES: usize = 1 << 20;
@@ -71,5 +78,9 @@ const _: () = assert!(WINDOW_BYTES.is_multiple_of(BLOCK_BYTES), "windows hold wh
 const _: () = assert!(
     SCAN_LINKS as u64 > CARRIED_BYTES / BLOCK_BYTES as u64 + FRAMES_IN_FLIGHT as u64,
     "the frame in front of all that was carried over is remembered"
+);
+const _: () = assert!(
+    WINDOWS_UNDER_WAY < WINDOWS_AHEAD,
+    "reads go on while what others gave waits to be looked at"
 );
 const _: () = assert!(ZEROS_BYTES.is_multiple_of(BLOCK_BYTES), "zeros are written in blocks");

@@ -30,6 +30,8 @@ struct Content {
     breaking: Option<(u32, Range<u64>)>,
     /// Reads give at most so many bytes, if set.
     short_reads: Option<usize>,
+    /// Where it was read, in order.
+    reads: Vec<u64>,
 }
 
 impl MemoryDisk {
@@ -53,6 +55,11 @@ impl MemoryFile {
     /// Makes blocks unreadable after so many reads of the file.
     pub(super) fn break_after(&self, reads: u32, blocks: Range<u64>) {
         self.content.borrow_mut().breaking = Some((reads, blocks));
+    }
+
+    /// Where the file was read so far.
+    pub(super) fn reads(&self) -> Vec<u64> {
+        self.content.borrow().reads.clone()
     }
 
     pub(super) fn shorten_reads(&self, bytes: usize) {
@@ -121,6 +128,7 @@ impl File for MemoryFile {
         offset: u64,
     ) -> impl Future<Output = (io::Result<usize>, Buffer)> + 'static {
         let mut content = self.content.borrow_mut();
+        content.reads.push(offset);
         if let Some((reads, blocks)) = content.breaking.take() {
             if reads == 0 {
                 content.unreadable.extend(blocks);

@@ -10,4 +10,5 @@ mod generations;
 mod image;
 mod memory;
 mod offline;
+mod reader;
 mod writer;
