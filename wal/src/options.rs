@@ -33,8 +33,8 @@ pub struct LogOptions {
     pub witness_delay: Duration,
     /// Bytes that the log's files may have together, at least three segments. When what is needed
     /// takes all of it, `submit` answers `AtCapacity` until something is trimmed. It is passed for
-    /// a moment by up to three segments: one that opening begins, and two that are prepared before
-    /// it is durable that others were trimmed.
+    /// a moment by up to four segments: those that are prepared before it is durable that others
+    /// were trimmed, and one that opening begins.
     pub capacity_bytes: u64,
 }
 

@@ -323,7 +323,9 @@ impl<F, T> State<F, T> {
     }
 
     /// Where a commit of at most the largest length would find its place. Nothing is taken that has
-    /// none: it would wait for as long as the disk is full.
+    /// none: it would wait for as long as the disk is full. Alone, it is taken on trust while nobody
+    /// knows yet whether there will be a next segment: who is told to wait must have something to
+    /// wait for.
     fn room_for(&self, bytes: usize, purpose: Purpose) -> Room {
         if self.over_capacity && purpose == Purpose::Any {
             return Room::Short(Shortage::Capacity { capacity: self.options.capacity_bytes });
@@ -344,6 +346,7 @@ impl<F, T> State<F, T> {
         }
         match self.shortage {
             Some(shortage) if next.is_none() => Room::Short(shortage),
+            _ if self.waiting_bytes == 0 => Room::Here,
             _ => Room::NotYet { limit: usize::try_from(limit).unwrap_or(usize::MAX) },
         }
     }

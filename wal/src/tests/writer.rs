@@ -132,11 +132,17 @@ fn a_full_segment_is_followed_by_the_prepared_one() {
     };
     // Of the 16 blocks, the first is the start's, one is kept for commits that make room, and the
     // last for a witness.
-    for context in 0..13 {
+    for context in 0..12 {
         write_alone(&mut state, context);
     }
+    // Who waits must have something to wait for.
+    assert!(state.refusal(3900, Purpose::Any).is_none() && state.has_room(3900));
+    submit(&mut state, b"waits", 13);
     assert!(matches!(state.refusal(3900, Purpose::Any), Some(LogError::Busy { .. })));
     assert!(!state.has_room(3900) && state.has_space(3900));
+    let write = next(&mut state).expect("it has a place");
+    state.complete(write.lsn, write.buffer);
+    assert_eq!(contexts(&mut state), [13]);
     let shortage = Shortage::Disk { needed: 1 };
     state.set_short(shortage);
     assert!(matches!(state.refusal(3900, Purpose::Any), Some(LogError::Full { .. })));
@@ -145,7 +151,7 @@ fn a_full_segment_is_followed_by_the_prepared_one() {
     assert!(matches!(state.refusal(4900, Purpose::MakesRoom), Some(LogError::Full { .. })));
     assert_eq!(state.is_stuck(), None, "a witness has its place");
     assert_eq!(state.set_prepared(segment(4)), Some(shortage));
-    write_alone(&mut state, 13);
+    write_alone(&mut state, 14);
     let previous = write_alone(&mut state, 14);
     assert_eq!((previous.generation, previous.offset), (1, 15 * 4096));
     submit(&mut state, &[1; 3900], 15);
