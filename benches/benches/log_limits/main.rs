@@ -39,8 +39,8 @@ enum Way {
     Ring(usize, usize, u64),
     /// Opening a log that is there.
     Open,
-    /// Reading its files, so many blocks of 1 MiB at a time.
-    Read(usize),
+    /// Reading its files, so many blocks of 1 MiB at a time, into so many in turn.
+    Read(usize, usize),
     /// Checksums of 1 MiB blocks.
     Checksum,
 }
@@ -90,10 +90,10 @@ const TABLES: [Table; 6] = [
     (
         "Recovery of 1 GiB",
         &[
-            ("reads of 1 MiB, 1 in flight", Way::Read(1)),
-            ("reads of 1 MiB, 2 in flight", Way::Read(2)),
-            ("reads of 1 MiB, 4 in flight", Way::Read(4)),
-            ("reads of 1 MiB, 8 in flight", Way::Read(8)),
+            ("reads of 1 MiB, 1 in flight", Way::Read(1, 1)),
+            ("reads of 1 MiB, 2 in flight", Way::Read(2, 2)),
+            ("reads of 1 MiB, 4 in flight", Way::Read(4, 4)),
+            ("reads of 1 MiB, 2 in flight, into 10 MiB in turn", Way::Read(2, 10)),
             ("checksums of 1 MiB", Way::Checksum),
             ("open", Way::Open),
         ],
@@ -154,7 +154,7 @@ fn measure_here(way: Way, directory: &Path) -> Figures {
             ring(&directory.join("ring"), bytes, in_flight, transfers)
         }
         Way::Open => recovery::open(directory),
-        Way::Read(in_flight) => recovery::read(directory, in_flight),
+        Way::Read(in_flight, buffers) => recovery::read(directory, in_flight, buffers),
         Way::Checksum => recovery::checksums(),
     }
 }
@@ -185,7 +185,7 @@ fn print(number: usize, rounds: usize, directory: &Path) {
     if number == RECOVERY {
         let best = |round: usize| {
             let reads =
-                figures.iter().zip(ways).filter(|(_, (_, way))| matches!(way, Way::Read(_)));
+                figures.iter().zip(ways).filter(|(_, (_, way))| matches!(way, Way::Read(..)));
             reads.map(|(taken, _)| taken[round].rate).fold(0.0, f64::max)
         };
         let opened = figures.last().expect("the table has rows");

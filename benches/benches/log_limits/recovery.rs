@@ -32,10 +32,10 @@ pub(crate) fn open(directory: &Path) -> Figures {
     figures(bytes, elapsed)
 }
 
-pub(crate) fn read(directory: &Path, in_flight: usize) -> Figures {
+pub(crate) fn read(directory: &Path, in_flight: usize, buffers: usize) -> Figures {
     let files = files(&directory.join("recovery"));
     let bytes = files.iter().map(|(_, length)| length).sum();
-    figures(bytes, on_one_shard(true, Read { files, in_flight }))
+    figures(bytes, on_one_shard(true, Read { files, in_flight, buffers }))
 }
 
 /// Of memory that was not touched just before, as what was just read.
@@ -118,6 +118,8 @@ impl Program for Open {
 struct Read {
     files: Vec<(PathBuf, u64)>,
     in_flight: usize,
+    /// That are read into in turn: as much memory as opening works in, or as little as can be.
+    buffers: usize,
 }
 
 impl Program for Read {
@@ -130,19 +132,22 @@ impl Program for Read {
             pieces.extend((0..length).step_by(MIB).map(|offset| (file.clone(), offset)));
         }
         let pieces = Rc::new(RefCell::new(pieces));
+        let buffers: VecDeque<Buffer> = (0..self.buffers).map(|_| Buffer::zeroed(MIB)).collect();
+        let buffers = Rc::new(RefCell::new(buffers));
         let start = Instant::now();
         let readers: Vec<_> = (0..self.in_flight)
             .map(|_| {
-                let pieces = Rc::clone(&pieces);
+                let (pieces, buffers) = (Rc::clone(&pieces), Rc::clone(&buffers));
                 env.spawn("reader", async move {
-                    let mut buffer = Buffer::with_capacity(MIB);
                     loop {
                         let next = pieces.borrow_mut().pop_front();
                         let Some((file, offset)) = next else { return };
+                        let buffer = buffers.borrow_mut().pop_front();
+                        let mut buffer = buffer.expect("one at least for each reader");
                         buffer.resize(0);
                         let (read, back) = file.read_at(buffer, offset).await;
                         assert_eq!(read.expect("the disk works"), MIB);
-                        buffer = back;
+                        buffers.borrow_mut().push_back(back);
                     }
                 })
             })
