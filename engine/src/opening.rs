@@ -3,11 +3,19 @@
 //! Shard 0 leads: it takes the directory's lock, tells the others what the directory is, waits until
 //! every log is open, gives everybody the topics its own log speaks of, and, when all have them in
 //! place, says to serve. If anything fails on any shard, none serves.
+//!
+//! # A log that is missing
+//! In a new directory, shard 0's log is made before the others, and nothing is written to any before
+//! all are there. So a log that is missing was lost, and is not made anew, if shard 0's is missing
+//! and another is there, or if shard 0's speaks of topics.
 
 use std::collections::VecDeque;
+use std::io::ErrorKind;
+use std::path::Path;
 use std::sync::Arc;
 
-use woodchuck_io::{Env, Mesh};
+use woodchuck_io::{Disk, Env, Mesh};
+use woodchuck_wal::is_segment;
 
 use crate::calls::{Calls, Message, Startup};
 use crate::directory::{DataDirectory, create_durably, log_path};
@@ -46,8 +54,21 @@ impl<E: Env> Opening<E> {
         let count = u32::try_from(shards).unwrap_or(u32::MAX);
         let directory = DataDirectory::open(&self.env, &options.data, count).await?;
         let identity = directory.identity;
+        let missing = missing_logs(&self.env, &options.data, shards).await?;
+        if missing.first() == Some(&0) && missing.len() < shards {
+            return Err(log_is_missing(options, 0, "other shards have theirs"));
+        }
+        let opened = if missing.is_empty() { None } else { Some(self.open_log(options).await?) };
+        if let (Some((_, state)), Some(&shard)) = (&opened, missing.first())
+            && !state.topics.is_empty()
+        {
+            return Err(log_is_missing(options, shard, "the log of shard 0 speaks of topics"));
+        }
         self.tell_others(|| Startup::Hello(identity)).await;
-        let (log, state) = self.open_log(options).await?;
+        let (log, state) = match opened {
+            Some(opened) => opened,
+            None => self.open_log(options).await?,
+        };
         for _ in 1..shards {
             match self.startup().await {
                 Startup::Ready(result) => result?,
@@ -141,4 +162,34 @@ impl<E: Env> Opening<E> {
             self.calls.startup(shard, what()).await;
         }
     }
+}
+
+/// The shards whose logs have no segment, rising.
+async fn missing_logs<E: Env>(
+    env: &E,
+    data: &Path,
+    shards: usize,
+) -> Result<Vec<usize>, EngineError> {
+    let mut missing = Vec::new();
+    for shard in 0..shards {
+        let path = log_path(data, shard);
+        match env.disk().list(&path).await {
+            Ok(entries) if entries.iter().any(|entry| is_segment(&entry.name)) => {}
+            Ok(_) => missing.push(shard),
+            Err(error) if error.kind() == ErrorKind::NotFound => missing.push(shard),
+            Err(error) => {
+                let reason = format!("cannot list {}: {error}", path.display());
+                return Err(EngineError::Open(reason));
+            }
+        }
+    }
+    Ok(missing)
+}
+
+fn log_is_missing(options: &EngineOptions, shard: usize, evidence: &str) -> EngineError {
+    EngineError::Open(format!(
+        "shard {shard}: {} holds no log, and {evidence}: restore it from a copy of the data \
+         directory, or see what can be salvaged without it with `woodchuck repair`",
+        log_path(&options.data, shard).display()
+    ))
 }

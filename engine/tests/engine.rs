@@ -406,6 +406,54 @@ fn deleting_a_topic_never_takes_a_record_that_has_just_become_durable() {
 }
 
 #[test]
+fn a_log_that_is_missing_is_not_made_anew() {
+    for lost in [0, 1] {
+        let world = World::new(3);
+        let machine = world.machine("engine");
+        run(&world, machine, (2, 0), |_, engine| async move {
+            let topic = engine.create_topic(name("events"), 2).await.expect("created");
+            for index in 0..2 {
+                append(&engine, partition(&topic, index), b"kept").await.expect("durable");
+            }
+        });
+        world.stop(machine);
+        assert!(world.run_until(|| !world.is_running(machine), LIMIT));
+        let disk = world.disk(machine);
+        let log = format!("/data/shard-000{lost}/log/");
+        for path in disk.files().iter().filter(|path| path.starts_with(&log)) {
+            disk.remove(path);
+        }
+        for _ in 0..2 {
+            for error in open_errors(&world, machine, 2) {
+                assert!(error.contains(&format!("shard {lost}: ")), "{error}");
+                assert!(error.contains("holds no log"), "{error}");
+            }
+            let found = world.disk(machine).files();
+            assert!(!found.iter().any(|path| path.starts_with(&log)), "{found:?}");
+        }
+    }
+}
+
+#[test]
+fn a_creation_that_is_cut_short_anywhere_is_repeated() {
+    for moment in 0..400 {
+        let world = World::new(moment);
+        let machine = world.machine("engine");
+        world.start(machine, 3, |env| async move {
+            let engine = Engine::open(env.clone(), options()).await.expect("opens");
+            env.stopping().await;
+            engine.close().await.expect("closes");
+        });
+        world.run_for(Duration::from_micros(moment * 25));
+        world.power_cut(machine);
+        run(&world, machine, (3, 2), |_, engine| async move {
+            let topic = engine.create_topic(name("events"), 3).await.expect("created");
+            append(&engine, partition(&topic, 1), b"kept").await.expect("durable");
+        });
+    }
+}
+
+#[test]
 fn what_a_killed_probe_left_is_in_nobodys_way() {
     let world = World::new(3);
     let machine = world.machine("engine");

@@ -379,6 +379,12 @@ impl Name {
     }
 }
 
+/// Whether a file in a log's directory is a segment, by its name. A log that was ever open has one.
+#[must_use]
+pub fn is_segment(name: &str) -> bool {
+    matches!(Name::parse(name), Some(Name::Segment(_)))
+}
+
 impl std::fmt::Display for Name {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {

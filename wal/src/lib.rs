@@ -45,6 +45,7 @@ mod types;
 mod writer;
 
 pub use error::LogError;
+pub use format::is_segment;
 pub use log::Log;
 pub use options::LogOptions;
 pub use types::{Committed, Location, Lsn, Recovered, Recovery, Statistics, Verdict};
