@@ -115,13 +115,10 @@ impl<D: Disk> Folder<D> {
         file.sync_data().await
     }
 
-    /// Step 3: gives a spare or filled file its place in the log.
+    /// Step 3: gives a spare or filled file its place in the log. If it answers `Full`, the file is
+    /// where it was.
     pub(crate) async fn place(&self, from: Name, generation: u64) -> Result<D::File, LogError> {
-        let (from, to) = (self.file(from), self.file(Name::Segment(generation)));
-        self.disk
-            .rename(&from, &to)
-            .await
-            .map_err(|error| self.problem("renaming", &from, error))?;
+        self.rename(from, Name::Segment(generation)).await?;
         self.sync().await?;
         self.open(Name::Segment(generation)).await
     }
@@ -145,8 +142,14 @@ impl<D: Disk> Folder<D> {
 
     /// Keeps a file that is not needed, for use as a segment later.
     pub(crate) async fn retire(&self, from: Name, number: u64) -> Result<(), LogError> {
-        let (from, to) = (self.file(from), self.file(Name::Spare(number)));
-        self.disk.rename(&from, &to).await.map_err(|error| self.problem("renaming", &from, error))
+        self.rename(from, Name::Spare(number)).await
+    }
+
+    /// A filesystem without a free block may refuse even this.
+    async fn rename(&self, from: Name, to: Name) -> Result<(), LogError> {
+        let (from, to) = (self.file(from), self.file(to));
+        let renamed = self.disk.rename(&from, &to).await;
+        renamed.map_err(|error| self.problem_of(BLOCK_BYTES as u64, "renaming", &from, error))
     }
 
     /// Removes a file that is not needed.

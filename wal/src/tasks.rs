@@ -343,7 +343,14 @@ impl Stock {
         };
         let generation = self.next_generation;
         self.next_generation += 1;
-        let file = folder.place(source, generation).await?;
-        Ok(Segment { generation, first_lsn: 0, bytes, file })
+        let placed = folder.place(source, generation).await;
+        if let Err(LogError::Full { .. }) = placed {
+            match spare {
+                Some(number) => self.spares.push(number),
+                // The error that matters is the first; a file left behind is removed when opening.
+                None => drop(folder.remove(source).await),
+            }
+        }
+        Ok(Segment { generation, first_lsn: 0, bytes, file: placed? })
     }
 }

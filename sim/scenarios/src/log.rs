@@ -296,10 +296,8 @@ impl Plan {
                 self.filled.set(true);
             }
             3 => {
-                // Without a single block left, some file systems refuse to rename anything.
                 disk.set_free_space(self.choose(ROOM_SEGMENTS) * BLOCK);
                 self.shared.may_be_full.set(true);
-                self.shared.may_break.set(true);
                 self.filled.set(true);
             }
             _ => {
