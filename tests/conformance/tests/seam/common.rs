@@ -420,3 +420,15 @@ pub(crate) async fn read_exactly<S: Stream>(stream: &S, count: usize) -> Vec<u8>
 pub(crate) async fn send<S: Stream>(stream: &S, text: &'static str) {
     stream.write(vec![Bytes::from_static(text.as_bytes())]).await.expect("sent");
 }
+
+/// Why nobody can connect to where somebody listened. A program that another case is starting has
+/// the listener too for a moment, until it is executed.
+pub(crate) async fn refusal<E: Env>(env: &E, address: SocketAddr) -> std::io::Error {
+    for _ in 0..500 {
+        if let Err(error) = env.net().connect(address).await {
+            return error;
+        }
+        env.sleep(Duration::from_millis(10)).await;
+    }
+    panic!("somebody still listens at {address}");
+}

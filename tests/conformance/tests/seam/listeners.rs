@@ -8,7 +8,8 @@ use bytes::{Bytes, BytesMut};
 use woodchuck_io::{Listener, Mesh, Net, Stream};
 
 use crate::common::{
-    A_WHILE, FEW_SEEDS, any, descriptors, is_simulated, read_exactly, read_to_end, send, skipped,
+    A_WHILE, FEW_SEEDS, any, descriptors, is_simulated, read_exactly, read_to_end, refusal, send,
+    skipped,
 };
 
 check!(port_zero_is_a_new_port_each_time, 1, |env, directory| {
@@ -47,7 +48,7 @@ check!(an_address_is_taken_until_its_listener_goes, 1, |env, directory| {
     // Connections outlive the listener they came by.
     send(&stream, "still").await;
     assert_eq!(read_exactly(&accepted, 5).await, b"still");
-    let error = env.net().connect(local).await.err().expect("refused");
+    let error = refusal(&env, local).await;
     assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
     drop(env.net().listen(local).await.expect("free again"));
 });
@@ -112,8 +113,7 @@ check!(a_listener_that_goes_takes_its_waiting_connections_along, 1, |env, direct
     }
     env.sleep(A_WHILE).await;
     drop(listener);
-    let error = env.net().connect(local).await.err().expect("refused");
-    assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
+    assert_eq!(refusal(&env, local).await.kind(), ErrorKind::ConnectionRefused);
     for stream in streams {
         match stream.read(BytesMut::with_capacity(10)).await {
             (Ok(count), _) => assert_eq!(count, 0, "nobody sent anything"),
@@ -126,6 +126,7 @@ check!(connecting_fails_at_once_where_nobody_listens, 1, |env, directory| {
     let listener = env.net().listen(any()).await.expect("listening");
     let local = listener.local_address();
     drop(listener);
+    refusal(&env, local).await;
     let dials: Vec<_> = (0..20).map(|_| env.spawn("dial", env.net().connect(local))).collect();
     for dial in dials {
         let error = dial.await.err().expect("refused");

@@ -6,7 +6,9 @@ use std::net::SocketAddr;
 use bytes::{Bytes, BytesMut};
 use woodchuck_io::{Env, Listener, Mesh, Net, Stream};
 
-use crate::common::{self, FEW_SEEDS, any, is_simulated, pair, pair_on, read_to_end, skipped};
+use crate::common::{
+    self, FEW_SEEDS, any, is_simulated, pair, pair_on, read_to_end, refusal, skipped,
+};
 
 check!(large_vectored_writes_arrive_whole, 1, FEW_SEEDS, |env, directory| {
     let (client, server) = pair(&env).await;
@@ -103,7 +105,7 @@ check!(nobody_listens, 1, |env, directory| {
     let listener = env.net().listen(any()).await.expect("listening");
     let local = listener.local_address();
     drop(listener);
-    let error = env.net().connect(local).await.err().expect("refused");
+    let error = refusal(&env, local).await;
     assert_eq!(error.kind(), ErrorKind::ConnectionRefused, "{error}");
 });
 
