@@ -67,7 +67,7 @@ impl<D: Disk> Folder<D> {
         self.disk
             .create_directory(&self.path)
             .await
-            .map_err(|error| self.problem("creating", &self.path, error))?;
+            .map_err(|error| self.problem_of(BLOCK_BYTES as u64, "creating", &self.path, error))?;
         for (distance, ancestor) in self.path.ancestors().skip(1).enumerate() {
             let is_here = ancestor.as_os_str().is_empty();
             let ancestor = if is_here { Path::new(".") } else { ancestor };

@@ -403,7 +403,10 @@ impl Plan {
             self.director.observer().count("refused", 1);
         }
         if error.is_corrupt() {
-            self.director.observer().hit(CORRUPT);
+            // Rare where faults are budgeted, and not asked for there.
+            if !self.budgeted {
+                self.director.observer().hit(CORRUPT);
+            }
             self.director.observer().count("corrupt", 1);
         }
     }
