@@ -74,8 +74,8 @@ pub const WAKING_US: u64 = 20;
 /// on, and until they are longer than [`LONG_WAIT_US`].
 pub const SHORT_WAIT_US: u64 = 10;
 
-/// Waits that become longer than this on average, in microseconds, are slept through. With 25, four
-/// durable writes in flight were polled for, which cost a fifth more CPU time and won nothing.
+/// Waits that become longer than this on average, in microseconds, are slept through. With 25, one
+/// run of four durable writes in flight took a fifth more CPU time than sleeping, and won nothing.
 pub const LONG_WAIT_US: u64 = 16;
 
 /// The longest that two shards which wait for each other, and both sleep, usually wait, in
