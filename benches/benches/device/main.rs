@@ -6,8 +6,9 @@
 //! `docs/measurements.md`; without the feature there is no glommio in them, and without an installed
 //! `fio` no fio. Every measurement runs in a process of its own on CPU 1 (messages on 0 and 1), and
 //! the variants of a case take turns: what is compared ran within seconds. `WOODCHUCK_BENCH_ROUNDS`
-//! sets how many turns (7), `WOODCHUCK_BENCH_DIRECTORY` where the file goes; `WOODCHUCK_BENCH_TABLE`
-//! and `WOODCHUCK_BENCH_CASE` pick tables and cases by their numbers, with commas between them.
+//! sets how many turns (7), `WOODCHUCK_BENCH_DIRECTORY` where the file goes; `WOODCHUCK_BENCH_TABLE`,
+//! `WOODCHUCK_BENCH_CASE` and `WOODCHUCK_BENCH_VARIANT` pick tables, cases and a table's variants by
+//! their numbers, with commas between them. The runtime is in every table, picked or not.
 
 mod bare_ring;
 mod ours;
@@ -195,6 +196,7 @@ fn main() {
     let rounds = std::env::var("WOODCHUCK_BENCH_ROUNDS").ok();
     let rounds = rounds.and_then(|rounds| rounds.parse().ok()).unwrap_or(7).max(1);
     let (tables, cases) = (chosen("WOODCHUCK_BENCH_TABLE"), chosen("WOODCHUCK_BENCH_CASE"));
+    let picked = chosen("WOODCHUCK_BENCH_VARIANT");
     let is_in = |all: &Option<Vec<usize>>, number| {
         all.as_ref().is_none_or(|all: &Vec<usize>| all.contains(&number))
     };
@@ -213,7 +215,9 @@ fn main() {
     for (number, (title, has_cases, variants)) in TABLES.into_iter().enumerate() {
         let of_table = has_cases.iter().copied().filter(|&case| is_in(&cases, case));
         let of_table: Vec<usize> = of_table.collect();
-        let variants: Vec<&str> = variants.iter().copied().filter(|one| has(one)).collect();
+        let variants = variants.iter().copied().enumerate();
+        let variants = variants.filter(|&(number, one)| one == "runtime" || is_in(&picked, number));
+        let variants: Vec<&str> = variants.map(|(_, one)| one).filter(|one| has(one)).collect();
         if is_in(&tables, number) && !of_table.is_empty() && variants.len() > 1 {
             table(title, &of_table, &variants, rounds, &path);
         }
