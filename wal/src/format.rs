@@ -37,8 +37,10 @@
 //! 96   ...  payload, then zeros up to the next block boundary
 //! ```
 //!
-//! The payload of `Data` is its commits, each `u32` length and as many bytes. The payload of
-//! `Start` is `u32` format version, `u32` block bytes, `u64` segment bytes, `u64` first number.
+//! The payload of `Data` is its commits, each `u32` length and as many bytes. If the highest bit of
+//! the length is set, the commit's bytes are a *body* that stands in a file of its own, and here
+//! stand 24 bytes that refer to it: `u64` generation of the file, `u64` offset, `u32` length, `u32`
+//! CRC-32C of the body. The payload of `Start` is `u32` format version, `u32` block bytes, `u64` segment bytes, `u64` first number.
 //! `Witness` has none. `Carried` is a copy that recovery made of a frame of an older segment: the
 //! number and, if that was `Data`, the payload are the same.
 //!
@@ -63,7 +65,8 @@
 //! The frame is whole only if besides
 //!
 //! 6. the payload checksum is right;
-//! 7. the payload divides exactly into `commits` commits, or is a start of this version (`Start`);
+//! 7. the payload divides exactly into `commits` commits, or is a start of this version or one
+//!    before (`Start`);
 //!
 //! and it is the next frame of the log only if besides
 //!
@@ -74,16 +77,26 @@ use std::ops::Range;
 
 use woodchuck_io::limits::BLOCK_BYTES;
 
+use crate::Location;
 use crate::limits::{COMMIT_BYTES, COMMIT_PREFIX_BYTES, SEGMENT_BYTES_MAX};
 
 /// Version of the format. A change of any byte's meaning changes it.
-pub(crate) const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 2;
+
+/// The oldest version that can be read: it had no references to bodies.
+pub(crate) const OLDEST_VERSION: u32 = 1;
 
 /// Bytes of a frame's header.
 pub(crate) const HEADER_BYTES: usize = 96;
 
 /// Bytes of a start frame's payload.
 pub(crate) const START_BYTES: usize = 24;
+
+/// Bytes of a reference to a body.
+pub(crate) const REFERENCE_BYTES: usize = 24;
+
+/// Set in the length of a commit that is a reference to a body.
+const REFERENCE: u32 = 1 << 31;
 
 const MAGIC: [u8; 8] = *b"WCKFRAME";
 const CHECKSUM_AT: usize = HEADER_BYTES - 4;
@@ -306,7 +319,69 @@ impl Start {
     }
 }
 
-/// The commits of a payload, as ranges of it. Ends early where the payload makes no sense.
+/// Where the bytes of a large commit stand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Reference {
+    /// Of the file, in its name.
+    pub(crate) generation: u64,
+    /// Where in the file: at a block.
+    pub(crate) offset: u64,
+    /// Bytes of the body, without padding.
+    pub(crate) length: u32,
+    pub(crate) checksum: u32,
+}
+
+impl Reference {
+    pub(crate) fn encode(&self) -> [u8; REFERENCE_BYTES] {
+        let mut bytes = [0; REFERENCE_BYTES];
+        bytes[0..8].copy_from_slice(&self.generation.to_le_bytes());
+        bytes[8..16].copy_from_slice(&self.offset.to_le_bytes());
+        bytes[16..20].copy_from_slice(&self.length.to_le_bytes());
+        bytes[20..24].copy_from_slice(&self.checksum.to_le_bytes());
+        bytes
+    }
+
+    /// Where the body is, for readers.
+    pub(crate) const fn location(&self) -> Location {
+        Location { segment: self.generation, offset: self.offset, length: self.length }
+    }
+
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        let bytes: &[u8; REFERENCE_BYTES] = bytes.try_into().ok()?;
+        let reference = Self {
+            generation: u64_at(bytes, 0),
+            offset: u64_at(bytes, 8),
+            length: u32_at(bytes, 16),
+            checksum: u32_at(bytes, 20),
+        };
+        let is_sound = reference.offset.is_multiple_of(BLOCK)
+            && reference.offset <= SEGMENT_BYTES_MAX
+            && reference.length as usize <= COMMIT_BYTES;
+        is_sound.then_some(reference)
+    }
+}
+
+/// What stands in a payload for a commit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Stored {
+    /// Its bytes, as a range of the payload.
+    Here(Range<usize>),
+    /// Where its bytes are.
+    Elsewhere(Reference),
+}
+
+/// The length in front of a commit that stands in the payload itself.
+pub(crate) const fn prefix(bytes: usize) -> [u8; COMMIT_PREFIX_BYTES] {
+    // Commits are far below 2 GiB: whoever takes one sees to it.
+    (bytes as u32).to_le_bytes()
+}
+
+/// What stands in front of a reference.
+pub(crate) const fn reference_prefix() -> [u8; COMMIT_PREFIX_BYTES] {
+    (REFERENCE_BYTES as u32 | REFERENCE).to_le_bytes()
+}
+
+/// The commits of a payload. Ends early where the payload makes no sense.
 pub(crate) struct Commits<'a> {
     payload: &'a [u8],
     at: usize,
@@ -319,15 +394,21 @@ impl<'a> Commits<'a> {
 }
 
 impl Iterator for Commits<'_> {
-    type Item = Range<usize>;
+    type Item = Stored;
 
-    fn next(&mut self) -> Option<Range<usize>> {
+    fn next(&mut self) -> Option<Stored> {
         let prefix: &[u8; COMMIT_PREFIX_BYTES] = self.payload.get(self.at..)?.first_chunk()?;
-        let length = u32_at(prefix, 0) as usize;
+        let length = u32_at(prefix, 0);
         let start = self.at + COMMIT_PREFIX_BYTES;
-        let end = start.checked_add(length).filter(|&end| end <= self.payload.len())?;
+        let end = start.checked_add((length & !REFERENCE) as usize)?;
+        let bytes = self.payload.get(start..end)?;
+        let stored = if length & REFERENCE == 0 {
+            Stored::Here(start..end)
+        } else {
+            Stored::Elsewhere(Reference::decode(bytes)?)
+        };
         self.at = end;
-        Some(start..end)
+        Some(stored)
     }
 }
 
@@ -362,6 +443,8 @@ pub(crate) enum Name {
     Spare(u64),
     /// `filling-<n>`: a segment that is being filled with zeros.
     Filling(u64),
+    /// `<16 hex digits>.body`: a file of bodies, with its generation.
+    Bodies(u64),
 }
 
 impl Name {
@@ -369,12 +452,14 @@ impl Name {
     pub(crate) fn parse(name: &str) -> Option<Self> {
         let parsed = if let Some(digits) = name.strip_suffix(".wal") {
             Self::Segment(u64::from_str_radix(digits, 16).ok()?)
+        } else if let Some(digits) = name.strip_suffix(".body") {
+            Self::Bodies(u64::from_str_radix(digits, 16).ok()?)
         } else if let Some(digits) = name.strip_prefix("spare-") {
             Self::Spare(digits.parse().ok()?)
         } else {
             Self::Filling(name.strip_prefix("filling-")?.parse().ok()?)
         };
-        let sound = !matches!(parsed, Self::Segment(0 | u64::MAX));
+        let sound = !matches!(parsed, Self::Segment(0 | u64::MAX) | Self::Bodies(0 | u64::MAX));
         (sound && parsed.to_string() == name).then_some(parsed)
     }
 }
@@ -391,6 +476,7 @@ impl std::fmt::Display for Name {
             Self::Segment(generation) => write!(formatter, "{generation:016x}.wal"),
             Self::Spare(number) => write!(formatter, "spare-{number}"),
             Self::Filling(number) => write!(formatter, "filling-{number}"),
+            Self::Bodies(generation) => write!(formatter, "{generation:016x}.body"),
         }
     }
 }

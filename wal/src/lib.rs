@@ -11,7 +11,8 @@
 //!   on a disk that honours flushes.
 //! - [`Log::open`] serves the commits in the order of their submission, without holes: all that
 //!   were acknowledged, perhaps some behind them that were not; and what it served once it serves
-//!   for ever, until trimmed.
+//!   for ever, until trimmed. Commits of different [lanes](Lane) are ordered as they were
+//!   acknowledged: a large one may be overtaken.
 //! - Damage to what was acknowledged makes `open` fail with [`LogError::Corrupt`]; it is never
 //!   taken for the torn tail of a crash. What makes the difference is the **watermark** that every
 //!   frame carries: all frames below it were durable when it was built. One hole is left: damage
@@ -48,7 +49,7 @@ pub use error::LogError;
 pub use format::is_segment;
 pub use log::Log;
 pub use options::LogOptions;
-pub use types::{Committed, Location, Lsn, Recovered, Recovery, Statistics, Verdict};
+pub use types::{Committed, Lane, Location, Lsn, Recovered, Recovery, Statistics, Verdict};
 
 #[cfg(test)]
 mod tests;

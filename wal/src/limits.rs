@@ -12,6 +12,11 @@ pub const COMMIT_PREFIX_BYTES: usize = 4;
 /// is bounded too: its prefix, its context and its place in the queues.
 pub const COMMIT_CHARGE_BYTES: usize = 64;
 
+/// The part of a segment that large commits must come to, since the log was opened, before a file is
+/// made for them: who restarts again and again and submits few shall not fill the disk with such
+/// files.
+pub const BODIES_SHARE: u64 = 4;
+
 /// Largest number of frames that may be in flight. More than this gives a modern device nothing,
 /// and lets the damage of one crash span more frames.
 pub const FRAMES_IN_FLIGHT: usize = 64;

@@ -12,10 +12,10 @@ use crate::format::{HEADER_BYTES, Name};
 use crate::options::LogOptions;
 use crate::reader::read_whole;
 use crate::recovery::{Inventory, Leftover, recover, replay_frame, take_inventory};
-use crate::segments::{Folder, Segment};
+use crate::segments::{Folder, Holds};
 use crate::tasks::{Shared, Stock};
-use crate::writer::{Beginning, Carried, Purpose, State, Write};
-use crate::{Committed, Location, Lsn, Recovered, Recovery, Statistics};
+use crate::writer::{Beginning, Carried, Purpose, State, Taken, Write};
+use crate::{Committed, Lane, Location, Lsn, Recovered, Recovery, Statistics};
 
 /// An open log; see the crate's text. Clones are the same log. When the last is dropped, the
 /// log's tasks end; what was not acknowledged by then may or may not be found by the next opening.
@@ -62,8 +62,7 @@ impl<E: Env, T: 'static> Log<E, T> {
         let folder = Folder::new(env.disk().clone(), directory);
         folder.create().await?;
         let inventory = take_inventory(&folder).await?;
-        let survey =
-            recover(&folder, &inventory.generations, options.carried_bytes(), &mut replay).await?;
+        let survey = recover(&folder, &inventory, options.carried_bytes(), &mut replay).await?;
         let mut recovery = Recovery {
             verdict: survey.verdict,
             frames: survey.frames,
@@ -82,22 +81,25 @@ impl<E: Env, T: 'static> Log<E, T> {
             previous: survey.previous,
             trim: survey.trim,
             live: survey.live,
+            bodies: survey.bodies,
         };
+        let live = beginning.live.iter().map(|(segment, _)| segment.bytes);
+        let bodies = beginning.bodies.iter().map(|file| file.segment.bytes);
         let mut stock = Stock {
             spares: Vec::new(),
-            spares_max: options.spare_segments(beginning.live.iter().map(bytes_of).sum()),
+            spares_max: options.spare_segments(live.chain(bodies).sum()),
             next_generation: survey.highest_generation + 1,
             next_number: inventory.next_number(),
         };
-        let leftovers = survey.leftovers;
+        let (leftovers, bodies) = (survey.leftovers, survey.body_files);
         let kept = first_stock(&folder, &options, &inventory, &leftovers, &mut stock, created);
         let leftovers = kept.await?;
         let (state, places) = begin(&folder, options, beginning, &carried, &mut stock).await?;
         put_away(&folder, &options, &leftovers, &mut stock).await?;
-        for (frame, (segment, offset)) in carried.iter().zip(places) {
+        for (frame, place) in carried.iter().zip(places) {
             if frame.lsn >= survey.trim {
                 recovery.commits += u64::from(frame.commits);
-                recovery.bytes += replay_frame(frame, segment, offset, &mut replay)?;
+                recovery.bytes += replay_frame(frame, place, &bodies, &mut replay).await?;
             }
         }
         let shared = Rc::new(Shared::new(env, folder, state));
@@ -124,6 +126,32 @@ impl<E: Env, T: 'static> Log<E, T> {
     /// As [`submit`](Self::submit).
     pub fn submit_from_reserve(&self, parts: &[&[u8]], context: T) -> Result<(), (LogError, T)> {
         self.submit_for(Purpose::MakesRoom, parts, context)
+    }
+
+    /// As [`submit`](Self::submit), for a commit of a lane. Commits of one lane are handed out, and
+    /// found by the next opening, in the order of their submission. If it has at least
+    /// [`LogOptions::indirect_bytes`], its bytes may be written beside the frames, and its place in
+    /// the log's order is fixed only when they are durable: commits of other lanes do not wait for
+    /// it, and nor do those that were submitted in none.
+    ///
+    /// # Errors
+    /// As [`submit`](Self::submit).
+    pub fn submit_in(&self, lane: Lane, parts: &[&[u8]], context: T) -> Result<(), (LogError, T)> {
+        let Shared { state, signals, .. } = &*self.handle.shared;
+        let bytes = parts.iter().fold(0_usize, |sum, part| sum.saturating_add(part.len()));
+        let mut state = state.borrow_mut();
+        let taken = state.take(lane, parts, bytes, context)?;
+        let needs_bodies = state.needs_bodies();
+        drop(state);
+        match taken {
+            Taken::Gathers => signals.work.one(),
+            Taken::HasBody => signals.bodies.one(),
+            Taken::Waits => {}
+        }
+        if needs_bodies {
+            signals.keeper.all();
+        }
+        Ok(())
     }
 
     fn submit_for(
@@ -325,10 +353,6 @@ impl<E: Env, T: 'static> Log<E, T> {
     }
 }
 
-fn bytes_of<F>((segment, _): &(Rc<Segment<F>>, u64)) -> u64 {
-    segment.bytes
-}
-
 impl Inventory {
     /// A number above those of all spares and fillings.
     fn next_number(&self) -> u64 {
@@ -382,7 +406,7 @@ async fn put_away<D: Disk>(
     stock: &mut Stock,
 ) -> Result<(), LogError> {
     for leftover in leftovers {
-        let name = Name::Segment(leftover.generation);
+        let name = leftover.holds.name(leftover.generation);
         let fits = leftover.length == options.segment_bytes && leftover.sound;
         if fits && stock.spares.len() < stock.spares_max {
             let number = stock.next_number;
@@ -408,8 +432,8 @@ async fn begin<D: Disk, T>(
     // Usually far less than a segment, but frames and segments may have been larger before.
     let bytes: usize = carried.iter().map(Carried::frame_bytes).sum();
     let needed = (2 * BLOCK_BYTES + bytes) as u64;
-    let segment = stock.prepare(folder, options.segment_bytes, needed).await?;
-    let path = folder.file(Name::Segment(segment.generation));
+    let segment = stock.prepare(folder, Holds::Frames, options.segment_bytes, needed).await?;
+    let path = folder.file(segment.name());
     let mut state = State::new(options, beginning);
     let mut places = Vec::with_capacity(carried.len());
     // One after the other: the start frame, which is last, must not be durable before the others.

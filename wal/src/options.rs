@@ -21,7 +21,12 @@ pub struct LogOptions {
     /// Largest frame that is gathered from several commits, in bytes, header and padding
     /// included; a multiple of a block. A commit that is larger gets a frame of its own.
     pub frame_bytes: usize,
-    /// Frames that may be in flight at once. While so many are, commits gather in the next.
+    /// Commits of so many bytes or more that are submitted in a lane
+    /// ([`submit_in`](crate::Log::submit_in)) may have their bytes beside the frames, in a file of
+    /// their own: commits of other lanes do not wait for them.
+    pub indirect_bytes: usize,
+    /// Frames that may be in flight at once, and as many bodies of large commits. While so many are,
+    /// commits gather in the next.
     pub frames_in_flight: usize,
     /// Bytes of commits that may wait: submitted, and not yet handed out by
     /// [`committed`](crate::Log::committed). When as many wait, `submit` answers `Busy`; the
@@ -43,6 +48,7 @@ impl Default for LogOptions {
         Self {
             segment_bytes: 64 << 20,
             frame_bytes: 256 << 10,
+            indirect_bytes: 256 << 10,
             frames_in_flight: 4,
             queue_bytes: 16 << 20,
             witness_delay: Duration::from_millis(10),
@@ -59,6 +65,7 @@ impl LogOptions {
         Self {
             segment_bytes: 64 << 10,
             frame_bytes: 8 << 10,
+            indirect_bytes: 4 << 10,
             frames_in_flight: 3,
             queue_bytes: 32 << 10,
             witness_delay: Duration::from_millis(1),

@@ -244,7 +244,7 @@ pub(crate) async fn read_whole<F: File>(file: &F, offset: u64, bytes: usize) -> 
 }
 
 /// Whether an error says that the blocks themselves cannot be read.
-fn is_damage(error: &io::Error) -> bool {
+pub(crate) fn is_damage(error: &io::Error) -> bool {
     /// As Linux numbers them: EIO, ENODATA, EBADMSG, EILSEQ, EREMOTEIO.
     const MEDIUM: [i32; 5] = [5, 61, 74, 84, 121];
     match error.raw_os_error() {

@@ -24,6 +24,8 @@
 //!    segment has no next frame, go on with the next segment if its start frame is it. Replay the
 //!    commits from the trim point on. Where there is no next frame at all, the log ends, at
 //!    number n.
+//!    **Bodies.** Where a frame that is replayed refers to a body, the body was durable before the
+//!    frame was built: if it is not there, or not what the reference says, corrupt.
 //! 6. **Nothing acknowledged is missing behind the end.** Look at every block from the end on, in
 //!    that segment and all later ones, for headers of this log, of whatever generation. Each says
 //!    the truth about the time when it was built. If one has a watermark above n, frame n was
@@ -57,6 +59,7 @@
 //! If there is no whole start frame at all, the log ends at number 1 before its first frame: step
 //! 6 tells a log that was never completely created from one whose start frames are damaged.
 
+mod bodies;
 mod tail;
 mod walk;
 
@@ -67,12 +70,13 @@ use woodchuck_io::limits::BLOCK_BYTES;
 use woodchuck_io::{Disk, File};
 
 use crate::error::LogError;
-use crate::format::{HEADER_BYTES, Header, Name, Start, VERSION};
+use crate::format::{HEADER_BYTES, Header, Name, OLDEST_VERSION, Start, VERSION};
 use crate::reader::Reader;
-use crate::segments::{Folder, Segment};
-use crate::writer::Carried;
+use crate::segments::{Folder, Holds, Segment};
+use crate::writer::{BodyFile, Carried};
 use crate::{Recovered, Verdict};
 
+pub(crate) use bodies::BodyFiles;
 pub(crate) use tail::Tail;
 use tail::{check_front, check_tail, look_behind};
 pub(crate) use walk::{Walk, replay_frame};
@@ -83,6 +87,8 @@ const BLOCK: u64 = BLOCK_BYTES as u64;
 #[derive(Debug, Default)]
 pub(crate) struct Inventory {
     pub(crate) generations: Vec<u64>,
+    /// Of the files of bodies.
+    pub(crate) bodies: Vec<u64>,
     pub(crate) spares: Vec<u64>,
     pub(crate) fillings: Vec<u64>,
 }
@@ -94,7 +100,11 @@ pub(crate) struct Survey<F> {
     /// The segments with frames that are needed and not carried over, oldest first, with the bytes
     /// used in each.
     pub(crate) live: Vec<(Rc<Segment<F>>, u64)>,
-    /// Segments that hold nothing that is needed once the new start frame is durable.
+    /// The files of bodies that are needed, oldest first.
+    pub(crate) bodies: Vec<BodyFile<F>>,
+    /// All files of bodies.
+    pub(crate) body_files: Rc<BodyFiles<F>>,
+    /// Files that hold nothing that is needed once the new start frame is durable.
     pub(crate) leftovers: Vec<Leftover>,
     pub(crate) verdict: Verdict,
     /// The number behind the last surviving frame.
@@ -111,9 +121,10 @@ pub(crate) struct Survey<F> {
     pub(crate) unreadable_blocks: u64,
 }
 
-/// A segment file that is no longer part of the log.
+/// A file that is no longer part of the log.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Leftover {
+    pub(crate) holds: Holds,
     pub(crate) generation: u64,
     pub(crate) length: u64,
     /// Whether it never held a frame of its generation, so that it proves nothing to anyone and
@@ -156,6 +167,7 @@ pub(crate) async fn take_inventory<D: Disk>(folder: &Folder<D>) -> Result<Invent
         let name = if entry.is_directory { None } else { Name::parse(&entry.name) };
         match name {
             Some(Name::Segment(generation)) => inventory.generations.push(generation),
+            Some(Name::Bodies(generation)) => inventory.bodies.push(generation),
             Some(Name::Spare(number)) => inventory.spares.push(number),
             Some(Name::Filling(number)) => inventory.fillings.push(number),
             None => {
@@ -167,6 +179,7 @@ pub(crate) async fn take_inventory<D: Disk>(folder: &Folder<D>) -> Result<Invent
         }
     }
     inventory.generations.sort_unstable();
+    inventory.bodies.sort_unstable();
     inventory.spares.sort_unstable();
     inventory.fillings.sort_unstable();
     Ok(inventory)
@@ -180,20 +193,26 @@ pub(crate) struct Examined<F, R> {
     pub(crate) needed: Vec<usize>,
     /// The segments that hold frames of the log, by index, with the bytes used in each.
     pub(crate) live: Vec<(usize, u64)>,
-    pub(crate) walk: Walk<R>,
+    pub(crate) walk: Walk<F, R>,
     pub(crate) tail: Tail,
 }
 
-impl<F, R: FnMut(Recovered) -> Result<(), String>> Examined<F, R> {
+impl<F: File, R: FnMut(Recovered) -> Result<(), String>> Examined<F, R> {
     /// Steps 7 to 10: whether anything that was acknowledged is missing.
     pub(crate) fn check(&self) -> Result<(), LogError> {
         self.check_front()?;
+        self.check_bodies()?;
         check_tail(&self.candidates, &self.walk, &self.tail)
     }
 
     /// Step 7 alone.
     pub(crate) fn check_front(&self) -> Result<(), LogError> {
         check_front(&self.candidates, &self.live, &self.walk)
+    }
+
+    /// Step 5: whether a body is missing that was asked for.
+    pub(crate) fn check_bodies(&self) -> Result<(), LogError> {
+        self.walk.damaged.as_ref().map_or(Ok(()), |(_, damage)| Err(damage.clone()))
     }
 
     /// What stands behind the end, if nothing that was acknowledged is missing.
@@ -207,22 +226,25 @@ impl<F, R: FnMut(Recovered) -> Result<(), String>> Examined<F, R> {
     }
 
     /// Decides what is to be carried over, and replays everything in front of that.
-    fn finish(&mut self) -> Result<(), LogError> {
+    async fn finish(&mut self) -> Result<(), LogError> {
         let starts = self.live.iter().filter_map(|&(index, _)| self.candidates[index].start);
-        self.walk.finish(self.tail.watermark, starts.map(|(_, start)| start.first_lsn))
+        let firsts = starts.map(|(_, start)| start.first_lsn);
+        self.walk.finish(self.tail.watermark, firsts).await?;
+        self.walk.check_carried().await?;
+        self.check_bodies()
     }
 }
 
 /// Steps 2 to 10. Replays the commits of the frames that are not to be carried over.
 pub(crate) async fn recover<D: Disk>(
     folder: &Folder<D>,
-    generations: &[u64],
+    inventory: &Inventory,
     carried_bytes: u64,
     replay: impl FnMut(Recovered) -> Result<(), String>,
 ) -> Result<Survey<D::File>, LogError> {
-    let mut examined = examine(folder, generations, carried_bytes, replay).await?;
+    let mut examined = examine(folder, inventory, carried_bytes, replay).await?;
     examined.check()?;
-    examined.finish()?;
+    examined.finish().await?;
     Ok(survey(examined))
 }
 
@@ -230,16 +252,17 @@ pub(crate) async fn recover<D: Disk>(
 /// of another version, or are not of one log.
 pub(crate) async fn examine<D: Disk, R: FnMut(Recovered) -> Result<(), String>>(
     folder: &Folder<D>,
-    generations: &[u64],
+    inventory: &Inventory,
     carried_bytes: u64,
     replay: R,
 ) -> Result<Examined<D::File, R>, LogError> {
-    let mut candidates = open_all(folder, generations).await?;
+    let mut candidates = open_all(folder, &inventory.generations).await?;
+    let bodies = Rc::new(BodyFiles::open(folder, &inventory.bodies).await?);
     let identity = common_identity(&candidates)?;
     supersede(&mut candidates);
     let trim = trim_point(&candidates, identity).await?;
     let needed = needed(&candidates, trim);
-    let mut walk = Walk::new(identity, trim, carried_bytes, replay);
+    let mut walk = Walk::new(identity, trim, carried_bytes, bodies, replay);
     let live = walk.all(&mut candidates, &needed).await?;
     let tail = look_behind(&mut candidates, identity, &walk).await?;
     Ok(Examined { candidates, identity, needed, live, walk, tail })
@@ -290,7 +313,7 @@ async fn read_start<F: File>(
         return Ok(None);
     }
     let segment = candidate.generation;
-    if start.version != VERSION {
+    if !(OLDEST_VERSION..=VERSION).contains(&start.version) {
         return Err(LogError::WrongVersion { segment, found: start.version, supported: VERSION });
     }
     if start.block_bytes as usize != BLOCK_BYTES || !start.is_sound(header.lsn) {
@@ -373,7 +396,9 @@ fn needed<F>(candidates: &[Candidate<F>], trim: u64) -> Vec<usize> {
     alive[skipped..].to_vec()
 }
 
-fn survey<F, R: FnMut(Recovered) -> Result<(), String>>(examined: Examined<F, R>) -> Survey<F> {
+fn survey<F: File, R: FnMut(Recovered) -> Result<(), String>>(
+    examined: Examined<F, R>,
+) -> Survey<F> {
     let verdict = examined.verdict();
     let Examined { candidates, identity, live, walk, .. } = examined;
     let used: BTreeMap<usize, u64> = live.iter().copied().collect();
@@ -382,16 +407,21 @@ fn survey<F, R: FnMut(Recovered) -> Result<(), String>>(examined: Examined<F, R>
     let mut survey = Survey {
         identity,
         live: Vec::with_capacity(live.len()),
+        bodies: Vec::new(),
+        body_files: Rc::clone(&walk.bodies),
         leftovers: Vec::new(),
         verdict,
         next_lsn: walk.next_lsn,
         previous: before.or(walk.previous).unwrap_or(0),
         trim: walk.trim.min(first_carried),
-        highest_generation: candidates.last().map_or(0, |candidate| candidate.generation),
+        highest_generation: candidates
+            .last()
+            .map_or(0, |candidate| candidate.generation)
+            .max(walk.bodies.highest_generation()),
         frames: walk.frames,
         commits: walk.commits,
         bytes: walk.bytes,
-        carried: walk.recent.into_iter().map(|recent| recent.frame).collect(),
+        carried: walk.recent.iter().map(|recent| recent.frame.clone()).collect(),
         unreadable_blocks: candidates.iter().map(|candidate| candidate.unreadable).sum(),
     };
     for (index, candidate) in candidates.into_iter().enumerate() {
@@ -401,6 +431,7 @@ fn survey<F, R: FnMut(Recovered) -> Result<(), String>>(examined: Examined<F, R>
             {
                 survey.live.push((
                     Rc::new(Segment {
+                        holds: Holds::Frames,
                         generation: candidate.generation,
                         first_lsn: start.first_lsn,
                         bytes: candidate.length,
@@ -410,10 +441,30 @@ fn survey<F, R: FnMut(Recovered) -> Result<(), String>>(examined: Examined<F, R>
                 ))
             }
             _ => survey.leftovers.push(Leftover {
+                holds: Holds::Frames,
                 generation: candidate.generation,
                 length: candidate.length,
                 unused: candidate.unused,
                 sound: candidate.unreadable == 0,
+            }),
+        }
+    }
+    let holds = Holds::Bodies;
+    for (generation, found) in walk.bodies.files() {
+        let bytes = found.length;
+        match walk.references.get(&generation) {
+            Some(&newest) => {
+                let file = found.file.clone();
+                let segment = Rc::new(Segment { holds, generation, first_lsn: 0, bytes, file });
+                survey.bodies.push(BodyFile { segment, used: bytes, waiting: 0, newest });
+            }
+            // A body of a frame that never became part of the log, or of one that was trimmed.
+            None => survey.leftovers.push(Leftover {
+                holds,
+                generation,
+                length: bytes,
+                unused: false,
+                sound: true,
             }),
         }
     }

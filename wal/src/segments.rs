@@ -11,6 +11,9 @@
 //! 2. `sync_data`: the zeros and the length are durable;
 //! 3. rename to `<generation>.wal`, `sync_directory`: the name is durable.
 //!
+//! A file of bodies is made in the same way, and called `<generation>.body`; both kinds share the
+//! generations and the spares.
+//!
 //! A segment used again takes step 3 alone, from `spare-<n>`: its stale frames carry another
 //! generation and are never taken for frames of the new one. Nothing is written to a segment
 //! before step 3 is done.
@@ -25,16 +28,42 @@ use crate::error::LogError;
 use crate::format::Name;
 use crate::limits::ZEROS_BYTES;
 
-/// A segment that holds frames of the log, or is about to.
+/// What a file of the log holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Holds {
+    Frames,
+    /// The bytes of large commits, one behind the other, each at a block.
+    Bodies,
+}
+
+impl Holds {
+    /// The name of such a file.
+    pub(crate) const fn name(self, generation: u64) -> Name {
+        match self {
+            Self::Frames => Name::Segment(generation),
+            Self::Bodies => Name::Bodies(generation),
+        }
+    }
+}
+
+/// A file that holds frames of the log or bodies, or is about to.
 #[derive(Debug)]
 pub(crate) struct Segment<F> {
+    pub(crate) holds: Holds,
     /// The number in its name and in all its frames.
     pub(crate) generation: u64,
-    /// The number of its start frame. Every frame of older segments is below it.
+    /// The number of its start frame. Every frame of older segments is below it. 0 of a file of
+    /// bodies.
     pub(crate) first_lsn: u64,
     /// Length of the file.
     pub(crate) bytes: u64,
     pub(crate) file: F,
+}
+
+impl<F> Segment<F> {
+    pub(crate) const fn name(&self) -> Name {
+        self.holds.name(self.generation)
+    }
 }
 
 /// The directory of a log.
@@ -117,10 +146,10 @@ impl<D: Disk> Folder<D> {
 
     /// Step 3: gives a spare or filled file its place in the log. If it answers `Full`, the file is
     /// where it was.
-    pub(crate) async fn place(&self, from: Name, generation: u64) -> Result<D::File, LogError> {
-        self.rename(from, Name::Segment(generation)).await?;
+    pub(crate) async fn place(&self, from: Name, to: Name) -> Result<D::File, LogError> {
+        self.rename(from, to).await?;
         self.sync().await?;
-        self.open(Name::Segment(generation)).await
+        self.open(to).await
     }
 
     /// Opens a file of the log.

@@ -1,6 +1,7 @@
 //! The tasks of an open log, and what they share.
 //!
 //! - The **slots** write frames, one each at a time: there are as many as frames may be in flight.
+//! - The **body slots**, as many, write the bytes of large commits.
 //! - The **keeper** prepares the segment that comes next before it is needed, and makes spares of
 //!   segments that are no longer needed.
 //! - The **witness** task waits until the log has been idle for a while, and has the watermark
@@ -18,9 +19,9 @@ use woodchuck_io::{Buffer, Disk, Durability, Env, File, Task};
 use crate::error::LogError;
 use crate::format::Name;
 use crate::limits::{FULL_RETRY_MS, SPARE_SEGMENTS};
-use crate::segments::{Folder, Segment};
+use crate::segments::{Folder, Holds, Segment};
 use crate::signal::Signal;
-use crate::writer::{Next, Shortage, State, Write};
+use crate::writer::{BodyWrite, Next, Shortage, State, Write};
 
 pub(crate) type FileOf<E> = <<E as Env>::Disk as Disk>::File;
 
@@ -39,6 +40,8 @@ pub(crate) struct Shared<E: Env, T> {
 pub(crate) struct Signals {
     /// There is something to write, or a segment to write it to.
     pub(crate) work: Signal,
+    /// There is a body to write.
+    pub(crate) bodies: Signal,
     /// Commits are ready to be handed out.
     pub(crate) ready: Signal,
     /// There is room in the queue, or the log ended.
@@ -52,7 +55,8 @@ pub(crate) struct Signals {
 impl Signals {
     /// The log ended: everybody looks.
     pub(crate) fn everybody(&self) {
-        for signal in [&self.work, &self.ready, &self.room, &self.keeper, &self.idle] {
+        let Self { work, bodies, ready, room, keeper, idle } = self;
+        for signal in [work, bodies, ready, room, keeper, idle] {
             signal.all();
         }
     }
@@ -62,7 +66,7 @@ impl Signals {
 enum Chore<F> {
     Retire(Rc<Segment<F>>),
     Shrink,
-    Prepare,
+    Prepare(Holds),
     Exit,
 }
 
@@ -87,9 +91,12 @@ impl<E: Env, T: 'static> Shared<E, T> {
     pub(crate) fn start(self: &Rc<Self>, stock: Stock) -> Vec<Task<()>> {
         let slots = self.state.borrow().options().frames_in_flight;
         // The slots and the keeper: all that touch the disk.
-        self.workers.set(slots + 1);
-        let mut tasks: Vec<Task<()>> =
-            (0..slots).map(|_| self.env.spawn("wal slot", slot(Rc::clone(self)))).collect();
+        self.workers.set(2 * slots + 1);
+        let mut tasks: Vec<Task<()>> = Vec::with_capacity(2 * slots + 2);
+        for _ in 0..slots {
+            tasks.push(self.env.spawn("wal slot", slot(Rc::clone(self))));
+            tasks.push(self.env.spawn("wal body slot", body_slot(Rc::clone(self))));
+        }
         tasks.push(self.env.spawn("wal keeper", keeper(Rc::clone(self), stock)));
         tasks.push(self.env.spawn("wal witness", witness(Rc::clone(self))));
         tasks
@@ -172,6 +179,38 @@ async fn write_frames<E: Env, T: 'static>(shared: &Shared<E, T>) {
     }
 }
 
+async fn body_slot<E: Env, T: 'static>(shared: Rc<Shared<E, T>>) {
+    write_bodies(&shared).await;
+    shared.worker_ended();
+}
+
+async fn write_bodies<E: Env, T: 'static>(shared: &Shared<E, T>) {
+    let next = || {
+        let mut state = shared.state.borrow_mut();
+        if state.has_ended() {
+            return Some(None);
+        }
+        state.next_body().map(Some)
+    };
+    while let Some(body) = shared.signals.bodies.wait(next).await {
+        let BodyWrite { number, file, offset, buffer } = body;
+        let (result, buffer) = file.file.write_at(buffer, offset, Durability::Durable).await;
+        match result {
+            Ok(()) => {
+                drop(file);
+                shared.state.borrow_mut().complete_body(number, buffer);
+                shared.signals.work.one();
+            }
+            Err(error) => shared.poison(format!(
+                "the durable write of a large commit, {} bytes at offset {offset} of file \
+                 {}, failed: {error}",
+                buffer.len(),
+                file.name()
+            )),
+        }
+    }
+}
+
 async fn witness<E: Env, T: 'static>(shared: Rc<Shared<E, T>>) {
     let wanted = || {
         let state = shared.state.borrow();
@@ -203,8 +242,8 @@ async fn keep_segments<E: Env, T: 'static>(shared: &Shared<E, T>, stock: &mut St
             Chore::Exit => return,
             Chore::Retire(segment) => retire(shared, stock, &segment).await,
             Chore::Shrink => shrink(shared, stock).await,
-            Chore::Prepare => match prepare(shared, stock).await {
-                Ok(segment) => {
+            Chore::Prepare(holds) => match (holds, prepare(shared, stock, holds).await) {
+                (Holds::Frames, Ok(segment)) => {
                     if shared.state.borrow_mut().set_prepared(segment).is_some() {
                         let log = shared.folder.path().display();
                         tracing::info!(%log, "there is a next segment again");
@@ -212,11 +251,18 @@ async fn keep_segments<E: Env, T: 'static>(shared: &Shared<E, T>, stock: &mut St
                     shared.signals.work.one();
                     shared.signals.room.all();
                 }
-                Err(LogError::Full { needed }) => {
+                (Holds::Bodies, Ok(segment)) => {
+                    shared.state.borrow_mut().set_prepared_bodies(segment);
+                }
+                (Holds::Frames, Err(LogError::Full { needed })) => {
                     set_short(shared, Shortage::Disk { needed });
                     wait_for_space(shared).await;
                 }
-                Err(error) => {
+                // Large commits stand in the log itself meanwhile.
+                (Holds::Bodies, Err(LogError::Full { .. })) => {
+                    shared.state.borrow_mut().give_up_bodies();
+                }
+                (_, Err(error)) => {
                     shared.poison(format!("the next segment could not be prepared: {error}"));
                 }
             },
@@ -241,7 +287,10 @@ fn next_chore<E: Env, T>(shared: &Shared<E, T>) -> Option<Chore<FileOf<E>>> {
         set_short(shared, Shortage::Capacity { capacity });
         return None;
     }
-    state.needs_segment().then_some(Chore::Prepare)
+    if state.needs_segment() {
+        return Some(Chore::Prepare(Holds::Frames));
+    }
+    state.needs_bodies().then_some(Chore::Prepare(Holds::Bodies))
 }
 
 /// Nobody can go on who needs the next segment, and some must be told so.
@@ -268,7 +317,7 @@ async fn wait_for_space<E: Env, T: 'static>(shared: &Shared<E, T>) {
 
 /// Makes a spare of a segment, or removes it if it does not fit or there are enough.
 async fn retire<E: Env, T>(shared: &Shared<E, T>, stock: &mut Stock, segment: &Segment<FileOf<E>>) {
-    let name = Name::Segment(segment.generation);
+    let name = segment.name();
     let keeps = {
         let state = shared.state.borrow();
         segment.bytes == state.options().segment_bytes
@@ -314,9 +363,10 @@ async fn remove<E: Env, T>(shared: &Shared<E, T>, name: Name) -> Result<(), LogE
 async fn prepare<E: Env, T>(
     shared: &Shared<E, T>,
     stock: &mut Stock,
+    holds: Holds,
 ) -> Result<Segment<FileOf<E>>, LogError> {
     let bytes = shared.state.borrow().options().segment_bytes;
-    stock.prepare(&shared.folder, bytes, 0).await
+    stock.prepare(&shared.folder, holds, bytes, 0).await
 }
 
 impl Stock {
@@ -329,6 +379,7 @@ impl Stock {
     pub(crate) async fn prepare<D: Disk>(
         &mut self,
         folder: &Folder<D>,
+        holds: Holds,
         usual: u64,
         needed: u64,
     ) -> Result<Segment<D::File>, LogError> {
@@ -343,7 +394,7 @@ impl Stock {
         };
         let generation = self.next_generation;
         self.next_generation += 1;
-        let placed = folder.place(source, generation).await;
+        let placed = folder.place(source, holds.name(generation)).await;
         if let Err(LogError::Full { .. }) = placed {
             match spare {
                 Some(number) => self.spares.push(number),
@@ -351,6 +402,6 @@ impl Stock {
                 None => drop(folder.remove(source).await),
             }
         }
-        Ok(Segment { generation, first_lsn: 0, bytes, file: placed? })
+        Ok(Segment { holds, generation, first_lsn: 0, bytes, file: placed? })
     }
 }

@@ -38,14 +38,15 @@ impl fmt::Display for Lsn {
     }
 }
 
-/// Where a commit's bytes are in the log: to the byte, not aligned to anything. Locations are
-/// ordered as the commits are. A part of a commit has a location too.
+/// Where a commit's bytes are in the log: to the byte, not aligned to anything. A part of a commit
+/// has a location too. Locations in frames are ordered as the commits are; those of large commits
+/// ([`LogOptions::indirect_bytes`](crate::LogOptions::indirect_bytes)) are in files of their own.
 ///
 /// A location is good for as long as the log is open. Recovery writes the last few commits anew
 /// elsewhere, if they are not known durable; it tells where in [`Recovered`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Location {
-    /// Generation of the segment.
+    /// Generation of the segment or, for a large commit, of the file.
     pub segment: u64,
     /// Where in the segment.
     pub offset: u64,
@@ -63,6 +64,10 @@ impl fmt::Display for Location {
     }
 }
 
+/// Commits of one lane keep the order in which they were submitted, among themselves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Lane(pub u64);
+
 /// A commit that became durable.
 #[derive(Debug)]
 pub struct Committed<T> {
@@ -72,7 +77,8 @@ pub struct Committed<T> {
     pub lsn: Lsn,
     /// Where it is, for [`Log::read`](crate::Log::read).
     pub location: Location,
-    /// Its bytes, sharing the memory of its frame: what is kept keeps up to twice the frame.
+    /// Its bytes, sharing the memory of its frame: what is kept keeps up to twice the frame. A large
+    /// commit's have memory of their own.
     pub bytes: Bytes,
 }
 
@@ -154,6 +160,8 @@ pub struct Statistics {
     pub carried_frames: u64,
     /// Commits acknowledged.
     pub commits: u64,
+    /// Commits whose bytes were given a place beside the frames.
+    pub bodies: u64,
     /// Bytes handed to the disk, headers and padding included.
     pub bytes_written: u64,
     /// Most frames that were in flight at once.

@@ -15,6 +15,7 @@
 //! 3. `complete` marks the frame durable. When all before it are, its commits are `ready`.
 //! 4. `take_ready` hands them out.
 
+mod bodies;
 mod room;
 mod view;
 
@@ -26,13 +27,15 @@ use woodchuck_io::Buffer;
 use woodchuck_io::limits::BLOCK_BYTES;
 
 use crate::error::LogError;
-use crate::format::{Commits, HEADER_BYTES, Header, Kind, START_BYTES, Start, VERSION};
-use crate::format::{checksum, frame_bytes};
+use crate::format::{Commits, HEADER_BYTES, Header, Kind, START_BYTES, Start, Stored, VERSION};
+use crate::format::{checksum, frame_bytes, prefix};
 use crate::limits::{COMMIT_CHARGE_BYTES, COMMIT_PREFIX_BYTES};
 use crate::options::LogOptions;
 use crate::segments::Segment;
 use crate::{Committed, Location, Lsn, Statistics};
 
+use bodies::Bodies;
+pub(crate) use bodies::{BodyFile, BodyWrite, Taken};
 pub(crate) use room::{Purpose, Shortage};
 
 /// A frame that takes commits, or waits for a slot.
@@ -41,6 +44,8 @@ struct Gathering<T> {
     buffer: Buffer,
     /// One for each commit.
     contexts: Vec<T>,
+    /// One for each commit that is a reference: what it refers to.
+    bodies: Vec<Bytes>,
     /// What its commits count against the bound of the queue.
     charged: usize,
     /// Of the payload, once nothing more is added: computed while the slots are busy, so that none
@@ -57,6 +62,7 @@ struct Flight<T> {
     offset: u64,
     payload_bytes: usize,
     contexts: Vec<T>,
+    bodies: Vec<Bytes>,
     charged: usize,
     /// Its bytes, once they are durable.
     durable: Option<Buffer>,
@@ -70,6 +76,7 @@ struct Ready<T> {
     offset: u64,
     payload: Bytes,
     contexts: Vec<T>,
+    bodies: Vec<Bytes>,
     charged: usize,
 }
 
@@ -139,6 +146,8 @@ pub(crate) struct Beginning<F> {
     /// Segments with frames that are needed and not carried over, oldest first, and the bytes used
     /// in each.
     pub(crate) live: Vec<(Rc<Segment<F>>, u64)>,
+    /// Files of bodies that frames refer to which are needed, oldest first.
+    pub(crate) bodies: Vec<BodyFile<F>>,
 }
 
 /// The state of an open log.
@@ -182,6 +191,7 @@ pub(crate) struct State<F, T> {
     /// Frames in flight, with numbers `watermark..next_lsn`.
     flight: VecDeque<Flight<T>>,
     ready: VecDeque<Ready<T>>,
+    bodies: Bodies<F, T>,
     /// What is charged for commits that were submitted and not handed out.
     waiting_bytes: usize,
     /// Whether the next frame, if nothing else comes, is to be a witness.
@@ -224,6 +234,7 @@ impl<F, T> State<F, T> {
             sealed: VecDeque::new(),
             flight: VecDeque::new(),
             ready: VecDeque::new(),
+            bodies: Bodies::new(beginning.bodies),
             waiting_bytes: 0,
             witness_due: false,
             poison: None,
@@ -246,7 +257,22 @@ impl<F, T> State<F, T> {
 
     /// Step 1: takes a commit that `refusal` had nothing against.
     pub(crate) fn gather(&mut self, parts: &[&[u8]], bytes: usize, context: T) {
-        let stored = COMMIT_PREFIX_BYTES + bytes;
+        let charged = bytes + COMMIT_CHARGE_BYTES;
+        self.waiting_bytes += charged;
+        let frame = self.frame_for(COMMIT_PREFIX_BYTES + bytes);
+        frame.buffer.extend_from_slice(&prefix(bytes));
+        frame.add(parts, context, charged);
+    }
+
+    /// Takes a commit as it is stored, its prefix included, that was charged for before.
+    fn gather_stored(&mut self, stored: &[&[u8]], context: T, charged: usize) -> &mut Gathering<T> {
+        let frame = self.frame_for(stored.iter().map(|part| part.len()).sum());
+        frame.add(stored, context, charged);
+        frame
+    }
+
+    /// The frame that gathers, with room for so many bytes more. One that has none is sealed.
+    fn frame_for(&mut self, stored: usize) -> &mut Gathering<T> {
         if let Some(mut full) =
             self.gathering.take_if(|frame| !frame.has_room(stored, &self.options))
         {
@@ -262,14 +288,7 @@ impl<F, T> State<F, T> {
             Gathering { contexts, ..Gathering::new(buffer) }
         });
         assert!(stored <= frame.buffer.spare(), "the frame was chosen to have room");
-        // Commits are far below 4 GiB: `refusal` saw to it.
-        frame.buffer.extend_from_slice(&(bytes as u32).to_le_bytes());
-        for part in parts {
-            frame.buffer.extend_from_slice(part);
-        }
-        frame.contexts.push(context);
-        frame.charged += bytes + COMMIT_CHARGE_BYTES;
-        self.waiting_bytes += bytes + COMMIT_CHARGE_BYTES;
+        frame
     }
 
     /// Step 2: what a slot that is free is to do.
@@ -378,7 +397,7 @@ impl<F, T> State<F, T> {
 
     /// Gives a frame its number, its place and its header, and puts it in flight.
     fn build(&mut self, kind: Kind, commits: u32, frame: Gathering<T>) -> Write<F> {
-        let Gathering { mut buffer, contexts, charged, checksum: payload_checksum } = frame;
+        let Gathering { mut buffer, contexts, bodies, charged, checksum: payload_checksum } = frame;
         // The segment that is written to: every caller went over to one.
         let live = self.live.back_mut().expect("a frame is built for a segment");
         let payload_bytes = buffer.len() - HEADER_BYTES;
@@ -420,6 +439,7 @@ impl<F, T> State<F, T> {
             offset: header.offset,
             payload_bytes,
             contexts,
+            bodies,
             charged,
             durable: None,
         });
@@ -455,24 +475,30 @@ impl<F, T> State<F, T> {
             return false;
         };
         self.statistics.commits += flight.contexts.len() as u64;
+        let payload = HEADER_BYTES..HEADER_BYTES + flight.payload_bytes;
+        let payload = Bytes::from_owner(buffer).slice(payload);
+        if !flight.bodies.is_empty() {
+            self.acknowledge_bodies(Lsn::new(lsn), references(&payload));
+        }
         self.ready.push_back(Ready {
             lsn,
             generation: flight.generation,
             offset: flight.offset + HEADER_BYTES as u64,
-            payload: Bytes::from_owner(buffer)
-                .slice(HEADER_BYTES..HEADER_BYTES + flight.payload_bytes),
+            payload,
             contexts: flight.contexts,
+            bodies: flight.bodies,
             charged: flight.charged,
         });
         true
     }
 
-    /// Gives up the segments that are wholly below the durable trim point.
+    /// Gives up the segments and the files of bodies that are wholly below the durable trim point.
     fn retire(&mut self) -> bool {
         while self.live.get(1).is_some_and(|next| next.segment.first_lsn <= self.durable_trim) {
             let oldest = self.live.pop_front().map(|live| live.segment);
             self.retiring.extend(oldest);
         }
+        self.retiring.extend(self.bodies.retire(self.durable_trim));
         self.has_retired()
     }
 
@@ -485,14 +511,21 @@ impl<F, T> State<F, T> {
         let mut taken = Vec::with_capacity(count);
         for frame in self.ready.drain(..) {
             self.waiting_bytes -= frame.charged;
-            let commits = Commits::new(&frame.payload);
-            for (range, context) in commits.zip(frame.contexts) {
-                let location = Location {
-                    segment: frame.generation,
-                    offset: frame.offset + range.start as u64,
-                    length: range.len() as u32,
+            let mut bodies = frame.bodies.into_iter();
+            for (stored, context) in Commits::new(&frame.payload).zip(frame.contexts) {
+                let (location, bytes) = match stored {
+                    Stored::Here(range) => {
+                        let location = Location {
+                            segment: frame.generation,
+                            offset: frame.offset + range.start as u64,
+                            length: range.len() as u32,
+                        };
+                        (location, frame.payload.slice(range))
+                    }
+                    Stored::Elsewhere(reference) => {
+                        (reference.location(), bodies.next().expect("each reference has a body"))
+                    }
                 };
-                let bytes = frame.payload.slice(range);
                 taken.push(Committed { context, lsn: Lsn::new(frame.lsn), location, bytes });
             }
         }
@@ -510,6 +543,7 @@ impl<F, T> State<F, T> {
         let sealed = self.sealed.drain(..).map(|frame| frame.contexts);
         let gathering = self.gathering.take().map(|frame| frame.contexts);
         self.failed.extend(flight.chain(sealed).chain(gathering).flatten());
+        self.failed.extend(self.bodies.fail());
     }
 
     pub(crate) fn take_failed(&mut self) -> Vec<T> {
@@ -528,6 +562,7 @@ impl<F, T> State<F, T> {
         self.flight.is_empty()
             && self.sealed.is_empty()
             && self.gathering.is_none()
+            && self.bodies.is_idle()
             && !self.witness_due
     }
 
@@ -537,7 +572,8 @@ impl<F, T> State<F, T> {
     pub(crate) fn wants_witness(&self) -> bool {
         let uncovered = self.newest_data >= self.carried_watermark;
         let frees = self.trim > self.carried_trim
-            && self.live.get(1).is_some_and(|next| next.segment.first_lsn <= self.trim);
+            && (self.live.get(1).is_some_and(|next| next.segment.first_lsn <= self.trim)
+                || self.bodies.has_below(self.trim));
         self.poison.is_none() && !self.closed && self.is_idle() && (uncovered || frees)
     }
 
@@ -550,7 +586,17 @@ impl<F, T> State<F, T> {
 impl<T> Gathering<T> {
     fn new(mut buffer: Buffer) -> Self {
         buffer.resize(HEADER_BYTES);
-        Self { buffer, contexts: Vec::new(), charged: 0, checksum: None }
+        let (contexts, bodies) = (Vec::new(), Vec::new());
+        Self { buffer, contexts, bodies, charged: 0, checksum: None }
+    }
+
+    /// Adds a commit, for which there is room.
+    fn add(&mut self, parts: &[&[u8]], context: T, charged: usize) {
+        for part in parts {
+            self.buffer.extend_from_slice(part);
+        }
+        self.contexts.push(context);
+        self.charged += charged;
     }
 
     /// Bytes of the frame as it is now, padding included.
@@ -561,6 +607,14 @@ impl<T> Gathering<T> {
     fn has_room(&self, stored: usize, options: &LogOptions) -> bool {
         self.buffer.len() + stored <= options.frame_bytes && stored <= self.buffer.spare()
     }
+}
+
+/// The generations of the files that a payload refers to, one for each reference.
+fn references(payload: &[u8]) -> impl Iterator<Item = u64> {
+    Commits::new(payload).filter_map(|stored| match stored {
+        Stored::Here(_) => None,
+        Stored::Elsewhere(reference) => Some(reference.generation),
+    })
 }
 
 impl Statistics {

@@ -15,12 +15,13 @@ mod salvage;
 mod scan;
 
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use woodchuck_io::{Disk, File};
 
 use crate::error::LogError;
 use crate::format::Name;
-use crate::recovery::{Candidate, Examined, examine, take_inventory};
+use crate::recovery::{BodyFiles, Candidate, Examined, Inventory, examine, take_inventory};
 use crate::segments::Folder;
 use crate::{Lsn, Recovered, Verdict};
 
@@ -30,9 +31,11 @@ pub use scan::{Damage, Found, FrameFacts, FrameKind, Harm, SegmentTotals};
 /// The directory of a log that is not opened.
 pub struct OfflineLog<D> {
     folder: Folder<D>,
-    generations: Vec<u64>,
-    /// Bytes of all segments.
+    inventory: Inventory,
+    /// Bytes of all segments and files of bodies.
     pub bytes: u64,
+    /// Files that hold the bytes of large commits: name and bytes.
+    pub bodies: Vec<(String, u64)>,
     /// Segments that wait to be used again: name and bytes.
     pub spares: Vec<(String, u64)>,
     /// Segments that were being filled with zeros: name and bytes.
@@ -66,6 +69,7 @@ pub struct Examination<F> {
     /// What can be salvaged are the commits of the frames from the trim point up to, not including,
     /// this one.
     pub salvage_below: Lsn,
+    bodies: Rc<BodyFiles<F>>,
     candidates: Vec<Candidate<F>>,
     needed: Vec<usize>,
 }
@@ -124,30 +128,25 @@ impl<D: Disk> OfflineLog<D> {
     pub async fn open(disk: D, directory: PathBuf) -> Result<Self, LogError> {
         let folder = Folder::new(disk, directory);
         let inventory = take_inventory(&folder).await?;
-        let mut log = Self {
-            folder,
-            generations: inventory.generations,
-            bytes: 0,
-            spares: Vec::new(),
-            fillings: Vec::new(),
+        let lengths = async |names: Vec<Name>| {
+            let mut lengths = Vec::with_capacity(names.len());
+            for name in names {
+                let length = folder.open(name).await?.length().await;
+                let length =
+                    length.map_err(|error| folder.problem("measuring", &folder.file(name), error));
+                lengths.push((name.to_string(), length?));
+            }
+            Ok::<_, LogError>(lengths)
         };
-        for index in 0..log.generations.len() {
-            log.bytes += log.length(Name::Segment(log.generations[index])).await?.1;
-        }
-        for number in inventory.spares {
-            log.spares.push(log.length(Name::Spare(number)).await?);
-        }
-        for number in inventory.fillings {
-            log.fillings.push(log.length(Name::Filling(number)).await?);
-        }
-        Ok(log)
-    }
-
-    async fn length(&self, name: Name) -> Result<(String, u64), LogError> {
-        let length = self.folder.open(name).await?.length().await;
-        let length = length
-            .map_err(|error| self.folder.problem("measuring", &self.folder.file(name), error))?;
-        Ok((name.to_string(), length))
+        let names = |numbers: &[u64], name: fn(u64) -> Name| {
+            numbers.iter().map(|&number| name(number)).collect()
+        };
+        let segments = lengths(names(&inventory.generations, Name::Segment)).await?;
+        let bodies = lengths(names(&inventory.bodies, Name::Bodies)).await?;
+        let spares = lengths(names(&inventory.spares, Name::Spare)).await?;
+        let fillings = lengths(names(&inventory.fillings, Name::Filling)).await?;
+        let bytes = segments.iter().chain(&bodies).map(|(_, length)| length).sum();
+        Ok(Self { folder, inventory, bytes, bodies, spares, fillings })
     }
 
     /// The directory.
@@ -159,7 +158,7 @@ impl<D: Disk> OfflineLog<D> {
     /// The generations of the segments, in order.
     #[must_use]
     pub fn generations(&self) -> &[u64] {
-        &self.generations
+        &self.inventory.generations
     }
 
     /// Reads the log as opening does. `replay` gets every commit from the trim point on, up to the
@@ -174,8 +173,8 @@ impl<D: Disk> OfflineLog<D> {
         &self,
         replay: impl FnMut(Recovered) -> Result<(), String>,
     ) -> Result<Examination<D::File>, LogError> {
-        let mut examined = examine(&self.folder, &self.generations, 0, replay).await?;
-        examined.walk.replay_rest()?;
+        let mut examined = examine(&self.folder, &self.inventory, 0, replay).await?;
+        examined.walk.replay_rest().await?;
         let verdict = examined.check().map(|()| examined.verdict());
         let salvage_below = match &verdict {
             Ok(_) => examined.walk.next_lsn,
@@ -197,6 +196,7 @@ impl<D: Disk> OfflineLog<D> {
             trim: Lsn::new(walk.trim),
             durable_below: Lsn::new(walk.watermark.max(tail.watermark)),
             salvage_below: Lsn::new(salvage_below),
+            bodies: walk.bodies,
             candidates,
             needed,
         })
@@ -211,14 +211,17 @@ impl<D: Disk> OfflineLog<D> {
 /// what was walked: a late write of a process that had died may have completed a frame there that
 /// recovery had given up, and whose number it had used again. Frames below the watermark of those
 /// walked are not in doubt: they were durable in their own time, so every recovery kept them.
-fn provable_below<F, R: FnMut(Recovered) -> Result<(), String>>(examined: &Examined<F, R>) -> u64 {
+fn provable_below<F: File, R: FnMut(Recovered) -> Result<(), String>>(
+    examined: &Examined<F, R>,
+) -> u64 {
     let Examined { candidates, walk, .. } = examined;
     if examined.check_front().is_err() {
         return 1;
     }
     let later = candidates.iter().skip(walk.end.0 + 1);
     let is_in_doubt = later.into_iter().any(|later| later.start.is_none() && !later.unused);
-    if is_in_doubt { walk.next_lsn.min(walk.watermark) } else { walk.next_lsn }
+    let below = if is_in_doubt { walk.next_lsn.min(walk.watermark) } else { walk.next_lsn };
+    walk.damaged.as_ref().map_or(below, |&(lsn, _)| below.min(lsn))
 }
 
 fn facts<F, R>(examined: &Examined<F, R>) -> Vec<SegmentFacts> {

@@ -1,5 +1,7 @@
 //! The commits of a log that are proven, of a damaged one too.
 
+use std::rc::Rc;
+
 use woodchuck_io::File;
 
 use super::Examination;
@@ -8,10 +10,12 @@ use crate::reader::Reader;
 use crate::recovery::{Walk, replay_frame};
 use crate::{Lsn, Recovered};
 
+type Replay = fn(Recovered) -> Result<(), String>;
+
 /// Hands out the commits that can be salvaged, frame by frame.
 pub struct Salvage<'a, F> {
     examination: &'a Examination<F>,
-    walk: Walk<fn(Recovered) -> Result<(), String>>,
+    walk: Walk<F, Replay>,
     /// Segments that were not begun, as a place in `needed`.
     next: usize,
     reader: Option<Reader<F>>,
@@ -24,7 +28,8 @@ impl<F: File> Examination<F> {
     #[must_use]
     pub fn salvage(&self) -> Salvage<'_, F> {
         // Frames are taken from the walk one by one, before it would replay them itself.
-        let walk = Walk::new(self.identity, self.trim.get(), u64::MAX, unused as fn(_) -> _);
+        let (trim, bodies) = (self.trim.get(), Rc::clone(&self.bodies));
+        let walk = Walk::new(self.identity, trim, u64::MAX, bodies, unused as Replay);
         Salvage { examination: self, walk, next: 0, reader: None }
     }
 }
@@ -68,11 +73,11 @@ impl<F: File> Salvage<'_, F> {
                 continue;
             }
             let mut commits = Vec::new();
-            let (segment, offset) = recent.place;
-            replay_frame(&recent.frame, segment, offset, &mut |commit| {
+            let mut collect = |commit| {
                 commits.push(commit);
                 Ok(())
-            })?;
+            };
+            replay_frame(&recent.frame, recent.place, &self.walk.bodies, &mut collect).await?;
             return Ok(Some(commits));
         }
         let reached = self.walk.next_lsn;

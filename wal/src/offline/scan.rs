@@ -11,11 +11,10 @@ use woodchuck_io::{Disk, File};
 
 use super::{Examination, OfflineLog, Role, SegmentFacts};
 use crate::error::LogError;
-use crate::format::{HEADER_BYTES, Header, Kind};
+use crate::format::{Commits, HEADER_BYTES, Header, Kind, Stored};
 use crate::limits::SCAN_LINKS;
-use crate::recovery::{Candidate, replay_frame};
-use crate::writer::Carried;
-use crate::{Lsn, Recovered};
+use crate::recovery::Candidate;
+use crate::{Location, Lsn, Recovered};
 
 const BLOCK: u64 = BLOCK_BYTES as u64;
 
@@ -231,7 +230,7 @@ impl<F: File, S: FnMut(Found)> Scan<'_, F, S> {
             let payload = payload.map(|frame| frame.slice(HEADER_BYTES..));
             let payload = payload.filter(|payload| header.payload_is_whole(payload));
             let is_whole = payload.is_some();
-            next_lsn = self.frame(&header, checksum, payload, next_lsn)?;
+            next_lsn = self.frame(&header, checksum, payload, next_lsn).await?;
             frame_end = header.end();
             offset = if is_whole { header.end() } else { offset + BLOCK };
         }
@@ -263,7 +262,7 @@ impl<F: File, S: FnMut(Found)> Scan<'_, F, S> {
     }
 
     /// Takes a frame, and returns the number that should follow.
-    fn frame(
+    async fn frame(
         &mut self,
         header: &Header,
         checksum: u32,
@@ -307,13 +306,16 @@ impl<F: File, S: FnMut(Found)> Scan<'_, F, S> {
             is_whole: payload.is_some(),
             follows,
         };
-        let commits = match payload {
-            Some(payload) if header.commits > 0 => self.commits(header, payload)?,
-            _ => Vec::new(),
+        let (commits, lost) = match payload {
+            Some(payload) if header.commits > 0 => self.commits(header, payload).await?,
+            _ => (Vec::new(), Vec::new()),
         };
         self.totals.commits += commits.len() as u64;
         (self.found)(Found::Frame(facts, commits));
         let (from, end) = (header.offset, header.end());
+        for what in lost {
+            self.damage(from, end, Some(header.lsn), &what);
+        }
         if !facts.is_whole {
             self.damage(from, end, Some(header.lsn), "the frame's payload is not what was written");
         }
@@ -333,15 +335,40 @@ impl<F: File, S: FnMut(Found)> Scan<'_, F, S> {
         Ok(Some(header.lsn + 1))
     }
 
-    fn commits(&self, header: &Header, payload: Bytes) -> Result<Vec<Recovered>, LogError> {
-        let frame = Carried { lsn: header.lsn, commits: header.commits, payload };
-        let mut commits = Vec::new();
-        let place = header.offset + HEADER_BYTES as u64;
-        replay_frame(&frame, header.generation, place, &mut |commit| {
-            commits.push(commit);
-            Ok(())
-        })?;
-        Ok(commits)
+    /// The commits of a frame, and what is wrong with those whose bodies are not there. Of frames
+    /// that are not needed, bodies may be gone.
+    async fn commits(
+        &self,
+        header: &Header,
+        payload: Bytes,
+    ) -> Result<(Vec<Recovered>, Vec<String>), LogError> {
+        let lsn = Lsn::new(header.lsn);
+        let (mut commits, mut lost) = (Vec::new(), Vec::new());
+        for stored in Commits::new(&payload) {
+            let (location, bytes) = match stored {
+                Stored::Here(range) => {
+                    let location = Location {
+                        segment: header.generation,
+                        offset: header.offset + (HEADER_BYTES + range.start) as u64,
+                        length: u32::try_from(range.len()).unwrap_or(u32::MAX),
+                    };
+                    (location, payload.slice(range))
+                }
+                Stored::Elsewhere(reference) => {
+                    match self.examination.bodies.read(&reference).await? {
+                        Ok(body) => (reference.location(), body),
+                        Err(evidence) => {
+                            if self.harm(header.offset, Some(header.lsn)) != Harm::Unneeded {
+                                lost.push(evidence);
+                            }
+                            continue;
+                        }
+                    }
+                }
+            };
+            commits.push(Recovered { lsn, location, bytes });
+        }
+        Ok((commits, lost))
     }
 
     /// Tells where opening refuses, if that is in this segment, and what shows it.

@@ -29,7 +29,7 @@ pub(crate) struct Tail {
 pub(super) async fn look_behind<F: File, R>(
     candidates: &mut [Candidate<F>],
     identity: Option<u128>,
-    walk: &Walk<R>,
+    walk: &Walk<F, R>,
 ) -> Result<Tail, LogError> {
     let mut tail = Tail::default();
     let (end_index, end_offset) = walk.end;
@@ -52,7 +52,7 @@ async fn look_at_segment<F: File, R>(
     from: u64,
     is_later: bool,
     identity: Option<u128>,
-    walk: &Walk<R>,
+    walk: &Walk<F, R>,
     tail: &mut Tail,
 ) -> Result<(), LogError> {
     let mut reader = candidate.reader();
@@ -104,7 +104,7 @@ impl Tail {
 /// Steps 6, 8, 9 and 10.
 pub(super) fn check_tail<F, R>(
     candidates: &[Candidate<F>],
-    walk: &Walk<R>,
+    walk: &Walk<F, R>,
     tail: &Tail,
 ) -> Result<(), LogError> {
     let (index, offset) = walk.end;
@@ -171,7 +171,7 @@ pub(super) fn check_tail<F, R>(
 pub(super) fn check_front<F, R>(
     candidates: &[Candidate<F>],
     live: &[(usize, u64)],
-    walk: &Walk<R>,
+    walk: &Walk<F, R>,
 ) -> Result<(), LogError> {
     let Some(&(index, _)) = live.first() else { return Ok(()) };
     let candidate = &candidates[index];

@@ -1,20 +1,22 @@
 //! Step 5: the frames of the log, one after the other.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
 
 use bytes::Bytes;
 use woodchuck_io::File;
 use woodchuck_io::limits::BLOCK_BYTES;
 
-use super::{BLOCK, Candidate};
+use super::{BLOCK, BodyFiles, Candidate};
 use crate::error::LogError;
-use crate::format::{Commits, HEADER_BYTES, Header, Kind};
+use crate::format::{Commits, HEADER_BYTES, Header, Kind, Stored};
 use crate::reader::Reader;
 use crate::writer::Carried;
 use crate::{Location, Lsn, Recovered};
 
 /// Where the walk is.
-pub(crate) struct Walk<R> {
+pub(crate) struct Walk<F, R> {
+    pub(crate) bodies: Rc<BodyFiles<F>>,
     pub(crate) identity: u128,
     /// The number that comes next.
     pub(crate) next_lsn: u64,
@@ -24,9 +26,9 @@ pub(crate) struct Walk<R> {
     pub(crate) watermark: u64,
     /// The latest frames, which were not replayed yet: at least those from `watermark` on.
     pub(crate) recent: VecDeque<Recent>,
-    /// What their copies would take.
+    /// What their copies would take, and the bodies that they refer to.
     pub(crate) recent_bytes: u64,
-    /// What the copies of frames below `watermark` may take.
+    /// How much of that frames below `watermark` may have.
     pub(crate) carried_bytes: u64,
     /// The trim point. Commits of older frames are not replayed.
     pub(crate) trim: u64,
@@ -37,6 +39,11 @@ pub(crate) struct Walk<R> {
     pub(crate) frames: u64,
     pub(crate) commits: u64,
     pub(crate) bytes: u64,
+    /// Of each file of bodies, the newest frame that was replayed or is carried over and refers to it.
+    pub(crate) references: BTreeMap<u64, u64>,
+    /// The first frame that refers to a body which is not there, and what opening says of it. Nothing
+    /// is replayed from it on.
+    pub(crate) damaged: Option<(u64, LogError)>,
     pub(crate) replay: R,
 }
 
@@ -47,13 +54,15 @@ pub(crate) struct Recent {
     pub(super) previous: u32,
     /// Segment and offset of the payload.
     pub(crate) place: (u64, u64),
+    /// What a copy would take, and the bodies that it refers to.
+    bytes: u64,
 }
 
-impl<R> Walk<R> {
+impl<F, R> Walk<F, R> {
     /// Takes away the oldest frame that was not replayed.
     pub(crate) fn take_recent(&mut self) -> Option<Recent> {
         let recent = self.recent.pop_front()?;
-        self.recent_bytes -= recent.frame.frame_bytes() as u64;
+        self.recent_bytes -= recent.bytes;
         Some(recent)
     }
 
@@ -64,10 +73,17 @@ impl<R> Walk<R> {
 }
 
 /// Step 5.
-impl<R: FnMut(Recovered) -> Result<(), String>> Walk<R> {
+impl<F: File, R: FnMut(Recovered) -> Result<(), String>> Walk<F, R> {
     /// In front of the first frame of a log.
-    pub(crate) fn new(identity: Option<u128>, trim: u64, carried_bytes: u64, replay: R) -> Self {
+    pub(crate) fn new(
+        identity: Option<u128>,
+        trim: u64,
+        carried_bytes: u64,
+        bodies: Rc<BodyFiles<F>>,
+        replay: R,
+    ) -> Self {
         Self {
+            bodies,
             identity: identity.unwrap_or_default(),
             next_lsn: 1,
             previous: None,
@@ -81,12 +97,14 @@ impl<R: FnMut(Recovered) -> Result<(), String>> Walk<R> {
             frames: 0,
             commits: 0,
             bytes: 0,
+            references: BTreeMap::new(),
+            damaged: None,
             replay,
         }
     }
 
     /// Returns the segments that hold frames of the log, with the bytes used in each.
-    pub(super) async fn all<F: File>(
+    pub(super) async fn all(
         &mut self,
         candidates: &mut [Candidate<F>],
         needed: &[usize],
@@ -109,7 +127,7 @@ impl<R: FnMut(Recovered) -> Result<(), String>> Walk<R> {
     }
 
     /// Goes over to a segment that has a start frame. Returns whether it continues the log.
-    pub(crate) fn enter<F>(&mut self, index: usize, candidate: &Candidate<F>) -> bool {
+    pub(crate) fn enter(&mut self, index: usize, candidate: &Candidate<F>) -> bool {
         let Some((header, start)) = candidate.start else { return false };
         let carries = start.first_lsn < header.lsn;
         match self.previous {
@@ -133,7 +151,7 @@ impl<R: FnMut(Recovered) -> Result<(), String>> Walk<R> {
     }
 
     /// Takes the next frame of the log, if the segment has it.
-    pub(crate) async fn step<F: File>(
+    pub(crate) async fn step(
         &mut self,
         reader: &mut Reader<F>,
         candidate: &Candidate<F>,
@@ -170,48 +188,96 @@ impl<R: FnMut(Recovered) -> Result<(), String>> Walk<R> {
         } else {
             self.end.1 = header.end();
         }
-        self.accept(&header, checksum, payload)?;
+        self.accept(&header, checksum, payload).await?;
         Ok(true)
     }
 
     /// Takes the next frame of the log.
-    fn accept(&mut self, header: &Header, checksum: u32, payload: Bytes) -> Result<(), LogError> {
+    async fn accept(
+        &mut self,
+        header: &Header,
+        checksum: u32,
+        payload: Bytes,
+    ) -> Result<(), LogError> {
         let payload = if header.commits > 0 { payload } else { Bytes::new() };
         let frame = Carried { lsn: header.lsn, commits: header.commits, payload };
         let place = (header.generation, header.offset + HEADER_BYTES as u64);
-        self.recent_bytes += frame.frame_bytes() as u64;
-        self.recent.push_back(Recent { frame, previous: header.previous, place });
+        let bodies = Commits::new(&frame.payload).map(|stored| match stored {
+            Stored::Here(_) => 0,
+            Stored::Elsewhere(reference) => u64::from(reference.length),
+        });
+        let bytes = frame.frame_bytes() as u64 + bodies.sum::<u64>();
+        self.recent_bytes += bytes;
+        self.recent.push_back(Recent { frame, previous: header.previous, place, bytes });
         self.frames += 1;
         self.next_lsn += 1;
         self.previous = Some(checksum);
         self.watermark = self.watermark.max(header.watermark);
-        while self.recent_bytes > self.carried_bytes && self.replay_before(self.watermark)? {}
+        while self.recent_bytes > self.carried_bytes && self.replay_before(self.watermark).await? {}
         Ok(())
     }
 
     /// Replays the oldest frame that was not, if it is below `bound`.
-    fn replay_before(&mut self, bound: u64) -> Result<bool, LogError> {
+    async fn replay_before(&mut self, bound: u64) -> Result<bool, LogError> {
         if self.recent.front().is_none_or(|recent| recent.frame.lsn >= bound) {
             return Ok(false);
         }
         let Some(recent) = self.take_recent() else { return Ok(false) };
-        if recent.frame.lsn >= self.trim {
-            let (segment, offset) = recent.place;
-            self.commits += u64::from(recent.frame.commits);
-            self.bytes += replay_frame(&recent.frame, segment, offset, &mut self.replay)?;
+        if recent.frame.lsn < self.trim {
+            return Ok(true);
         }
+        self.note_references(&recent.frame);
+        if self.damaged.is_some() {
+            return Ok(true);
+        }
+        self.commits += u64::from(recent.frame.commits);
+        let Recent { frame, place, .. } = &recent;
+        let replayed = replay_frame(frame, *place, &self.bodies, &mut self.replay).await;
+        self.keep_damage(frame.lsn, replayed)?;
         Ok(true)
     }
 
+    fn note_references(&mut self, frame: &Carried) {
+        for stored in Commits::new(&frame.payload) {
+            if let Stored::Elsewhere(reference) = stored {
+                self.references.insert(reference.generation, frame.lsn);
+            }
+        }
+    }
+
+    fn keep_damage(&mut self, lsn: u64, replayed: Result<u64, LogError>) -> Result<(), LogError> {
+        match replayed {
+            Ok(bytes) => self.bytes += bytes,
+            Err(error @ LogError::Corrupt { .. }) => self.damaged = Some((lsn, error)),
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+
+    /// Makes sure of the bodies of the frames that are carried over, while nothing was changed.
+    pub(super) async fn check_carried(&mut self) -> Result<(), LogError> {
+        let recent = std::mem::take(&mut self.recent);
+        for Recent { frame, place, .. } in &recent {
+            if frame.lsn < self.trim || self.damaged.is_some() {
+                continue;
+            }
+            self.note_references(frame);
+            let checked = replay_frame(frame, *place, &self.bodies, &mut |_| Ok(())).await;
+            self.keep_damage(frame.lsn, checked.map(|_| 0))?;
+        }
+        self.recent = recent;
+        Ok(())
+    }
+
     /// Replays all that was not replayed yet: when nothing is going to be carried over.
-    pub(crate) fn replay_rest(&mut self) -> Result<(), LogError> {
-        while self.replay_before(u64::MAX)? {}
+    pub(crate) async fn replay_rest(&mut self) -> Result<(), LogError> {
+        while self.replay_before(u64::MAX).await? {}
         Ok(())
     }
 
     /// Decides where carrying over begins, and replays everything in front of that. `firsts` are
     /// the first numbers of the segments walked.
-    pub(super) fn finish(
+    pub(super) async fn finish(
         &mut self,
         watermark: u64,
         firsts: impl Iterator<Item = u64>,
@@ -221,30 +287,48 @@ impl<R: FnMut(Recovered) -> Result<(), String>> Walk<R> {
         // As many whole segments as fit, or else only what must be.
         let whole = firsts.map(|first| first.max(self.trim)).find(|&first| first >= oldest);
         let bound = whole.map_or(self.watermark, |first| first.min(self.watermark));
-        while self.replay_before(bound)? {}
+        while self.replay_before(bound).await? {}
         Ok(())
     }
 }
 
-/// Replays the commits of a frame whose payload stands at `offset` of `segment`. Returns their
-/// bytes.
-pub(crate) fn replay_frame(
+/// Replays the commits of a frame whose payload stands at `place`, segment and offset. Returns their
+/// bytes. [`LogError::Corrupt`] if a body is not there.
+pub(crate) async fn replay_frame<F: File>(
     frame: &Carried,
-    segment: u64,
-    offset: u64,
+    place: (u64, u64),
+    bodies: &BodyFiles<F>,
     replay: &mut impl FnMut(Recovered) -> Result<(), String>,
 ) -> Result<u64, LogError> {
     let lsn = Lsn::new(frame.lsn);
-    let mut bytes = 0;
-    for range in Commits::new(&frame.payload) {
-        let location = Location {
-            segment,
-            offset: offset + range.start as u64,
-            length: u32::try_from(range.len()).unwrap_or(u32::MAX),
+    let (segment, offset) = place;
+    let mut replayed = 0;
+    for stored in Commits::new(&frame.payload) {
+        let (location, bytes) = match stored {
+            Stored::Here(range) => {
+                let location = Location {
+                    segment,
+                    offset: offset + range.start as u64,
+                    length: u32::try_from(range.len()).unwrap_or(u32::MAX),
+                };
+                (location, frame.payload.slice(range))
+            }
+            Stored::Elsewhere(reference) => match bodies.read(&reference).await? {
+                Ok(body) => (reference.location(), body),
+                Err(evidence) => {
+                    return Err(LogError::Corrupt {
+                        segment,
+                        offset: offset - HEADER_BYTES as u64,
+                        first_lost: lsn,
+                        lost_below: lsn.next(),
+                        evidence,
+                    });
+                }
+            },
         };
-        bytes += range.len() as u64;
-        replay(Recovered { lsn, location, bytes: frame.payload.slice(range) })
+        replayed += u64::from(location.length);
+        replay(Recovered { lsn, location, bytes })
             .map_err(|reason| LogError::Replay { lsn, reason })?;
     }
-    Ok(bytes)
+    Ok(replayed)
 }

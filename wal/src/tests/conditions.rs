@@ -229,7 +229,18 @@ fn condition_7_a_start_that_is_none_of_this_version() {
     assert!(is_refused(with_start(|start| start.segment_bytes = SEGMENT_BYTES_MAX + 4096)));
     assert!(is_refused(with_start(|start| start.block_bytes = 512)));
     let newer = with_start(|start| start.version += 1);
-    assert!(matches!(newer, Err(LogError::WrongVersion { found: 2, supported: 1, .. })));
+    assert!(matches!(newer, Err(LogError::WrongVersion { found: 3, supported: 2, .. })));
+    let none = with_start(|start| start.version = 0);
+    assert!(matches!(none, Err(LogError::WrongVersion { found: 0, .. })));
+}
+
+#[test]
+fn the_version_before_is_read() {
+    let mut image = Image::new();
+    image.version = 1;
+    image.start(1).data(&[b"one", b"two"]).witness();
+    let found = image.recover().expect("nothing is wrong with it");
+    assert_eq!(found.commits(), [&b"one"[..], b"two"]);
 }
 
 #[test]

@@ -9,6 +9,9 @@
 //! frame's header is torn in each of [`TEARS`], with every subset of the others. Recovery must
 //! serve of each such disk what was acknowledged or served, and nothing that it must not.
 //!
+//! A second history has its large commits in lanes, so that their bytes stand in files of bodies, which
+//! a crash may lose or tear like frames.
+//!
 //! What is left out: a file's length is durable with its space, as segments are synced before they
 //! get their names; and a block is torn at sectors' ends, or in its header, and nowhere else.
 
@@ -28,7 +31,7 @@ use super::image::{path, recover_from};
 use super::memory::MemoryDisk;
 use crate::format::checksum;
 use crate::segments::Folder;
-use crate::{Log, LogOptions, Lsn};
+use crate::{Lane, Log, LogOptions, Lsn};
 use journal::{Event, FileNumber, Journal, Journaled, Note, Operation, Recording};
 
 /// How many blocks and names that were not durable are kept or lost in every combination.
@@ -43,6 +46,7 @@ const HISTORIES: u64 = 3;
 const OPTIONS: LogOptions = LogOptions {
     segment_bytes: 12 * BLOCK_BYTES as u64,
     frame_bytes: 3 * BLOCK_BYTES,
+    indirect_bytes: 2 * BLOCK_BYTES,
     frames_in_flight: 3,
     queue_bytes: 1 << 20,
     witness_delay: Duration::from_millis(1),
@@ -50,6 +54,13 @@ const OPTIONS: LogOptions = LogOptions {
 };
 
 type TestLog = Log<Recording, u8>;
+
+/// Whether commits are submitted in lanes.
+type InLanes = bool;
+
+fn lane(id: u8, in_lanes: InLanes) -> Lane {
+    Lane(if in_lanes { u64::from(id % 3) } else { 0 })
+}
 
 /// The bytes of a commit.
 fn content(id: u8) -> Vec<u8> {
@@ -59,6 +70,7 @@ fn content(id: u8) -> Vec<u8> {
 }
 
 struct Process {
+    in_lanes: InLanes,
     env: SimEnv,
     journal: Journaled,
     next: Cell<u8>,
@@ -85,7 +97,12 @@ impl Process {
             let bytes = content(id);
             log.room(bytes.len()).await;
             self.journal.note(Note::Submitted(id));
-            log.submit(&[&bytes], id).expect("there is room");
+            let submitted = if self.in_lanes {
+                log.submit_in(lane(id, true), &[&bytes], id)
+            } else {
+                log.submit(&[&bytes], id)
+            };
+            submitted.expect("there is room");
         }
     }
 
@@ -103,6 +120,9 @@ impl Process {
     }
 
     async fn run(self) {
+        if self.in_lanes {
+            return self.run_in_lanes().await;
+        }
         let log = self.open(OPTIONS).await;
         self.submit(&log, 5).await;
         self.acknowledge(&log, 3).await;
@@ -124,8 +144,35 @@ impl Process {
     }
 }
 
+impl Process {
+    /// The first large commits have the log prepare a file for the bodies of the others.
+    async fn run_in_lanes(self) {
+        let log = self.open(OPTIONS).await;
+        self.submit(&log, 3).await;
+        self.acknowledge(&log, 3).await;
+        self.env.sleep(Duration::from_millis(5)).await;
+        self.submit(&log, 5).await;
+        self.acknowledge(&log, 6).await;
+        self.submit(&log, 3).await;
+        let last = self.acknowledge(&log, 11).await;
+        let below = Lsn::new(last.get() - 1);
+        self.journal.note(Note::Trimmed(below));
+        log.trim(below);
+        // A witness carries the trim point, and the first file of bodies is put away.
+        self.env.sleep(Duration::from_millis(5)).await;
+        self.submit(&log, 4).await;
+        self.env.sleep(Duration::from_micros(100)).await;
+        drop(log);
+        // What is in flight goes on; nobody is told.
+        self.env.sleep(Duration::from_millis(5)).await;
+        let log = self.open(LogOptions { frames_in_flight: 2, ..OPTIONS }).await;
+        self.submit(&log, 2).await;
+        log.close().await.expect("nothing is wrong with the log");
+    }
+}
+
 /// Runs the process, and gives what it wrote down.
-fn record(seed: u64) -> Journal {
+fn record(seed: u64, in_lanes: InLanes) -> Journal {
     let options = WorldOptions { faults: Faults::none(), ..WorldOptions::new(seed) };
     let world = World::with_options(options);
     let machine = world.machine("one");
@@ -137,7 +184,7 @@ fn record(seed: u64) -> Journal {
         let (journal, done) = (kept.clone(), Rc::clone(&done));
         async move {
             let (next, acknowledged) = (Cell::new(1), Cell::new(0));
-            Process { env, journal, next, acknowledged }.run().await;
+            Process { in_lanes, env, journal, next, acknowledged }.run().await;
             done.set(true);
         }
     });
@@ -303,32 +350,54 @@ impl<'a> Moment<'a> {
 }
 
 /// What may be found at one moment.
-#[derive(Default)]
 struct Expected {
-    /// All commits that may be there, in order. What was dropped when the log was opened is not.
-    line: Vec<u8>,
-    /// So many of them must be, from the trim point on.
-    must: usize,
+    in_lanes: InLanes,
+    lanes: BTreeMap<Lane, Line>,
     frames: BTreeMap<u8, Lsn>,
     trim: Option<Lsn>,
 }
 
+/// What may be found of one lane.
+#[derive(Debug, Default)]
+struct Line {
+    /// All commits that may be there, in order. What was dropped when the log was opened is not.
+    line: Vec<u8>,
+    /// So many of them must be, from the trim point on.
+    must: usize,
+}
+
 impl Expected {
+    fn lane(&mut self, id: u8) -> &mut Line {
+        self.lanes.entry(lane(id, self.in_lanes)).or_default()
+    }
+
+    fn of(&self, of: Lane, ids: impl Iterator<Item = u8>) -> Vec<u8> {
+        ids.filter(|&id| lane(id, self.in_lanes) == of).collect()
+    }
+
     fn note(&mut self, note: &Note) {
         match note {
             Note::Opened(found) => {
-                // What was trimmed away may be gone.
-                let first = found.first().map(|(id, _)| *id);
-                let trimmed = self.line.iter().take_while(|id| Some(**id) != first).count();
-                self.line.truncate(trimmed);
-                self.line.extend(found.iter().map(|(id, _)| *id));
-                self.must = self.line.len();
+                let mut lanes = std::mem::take(&mut self.lanes);
+                for (&of, Line { line, must }) in &mut lanes {
+                    let found = self.of(of, found.iter().map(|(id, _)| *id));
+                    // What was trimmed away may be gone.
+                    let trimmed = match found.first() {
+                        Some(first) => line.iter().take_while(|id| *id != first).count(),
+                        None => *must,
+                    };
+                    line.truncate(trimmed);
+                    line.extend(found);
+                    *must = line.len();
+                }
+                self.lanes = lanes;
                 self.frames.extend(found.iter().copied());
             }
-            Note::Submitted(id) => self.line.push(*id),
+            Note::Submitted(id) => self.lane(*id).line.push(*id),
             Note::Acknowledged(id, lsn) => {
-                assert_eq!(self.line[self.must], *id, "acknowledged in order");
-                self.must += 1;
+                let Line { line, must } = self.lane(*id);
+                assert_eq!(line[*must], *id, "acknowledged in order");
+                *must += 1;
                 self.frames.insert(*id, *lsn);
             }
             Note::Trimmed(below) => self.trim = Some(*below),
@@ -336,25 +405,32 @@ impl Expected {
     }
 
     fn check(&self, found: &[Vec<u8>]) -> Result<(), String> {
+        for (&of, line) in &self.lanes {
+            self.check_lane(&self.of(of, found.iter().map(|bytes| bytes[0])), line)?;
+        }
+        let unknown = |bytes: &&Vec<u8>| !self.lanes.contains_key(&lane(bytes[0], self.in_lanes));
+        let changed = found.iter().find(|bytes| **bytes != content(bytes[0]) || unknown(bytes));
+        changed.map_or(Ok(()), |bytes| Err(format!("commit {} has other bytes", bytes[0])))
+    }
+
+    fn check_lane(&self, ids: &[u8], lane: &Line) -> Result<(), String> {
+        let Line { line, must } = lane;
         let trimmed = |id: &&u8| self.frames.get(id).is_some_and(|&lsn| Some(lsn) < self.trim);
-        let needed = self.line.iter().take_while(trimmed).count();
-        let ids: Vec<u8> = found.iter().map(|bytes| bytes[0]).collect();
+        let needed = line.iter().take_while(trimmed).count();
         let start = match ids.first() {
-            Some(first) => self.line.iter().position(|id| id == first),
+            Some(first) => line.iter().position(|id| id == first),
             None => Some(needed),
         };
-        let start = start.ok_or_else(|| format!("{ids:?} were found, of {:?}", self.line))?;
+        let start = start.ok_or_else(|| format!("{ids:?} were found, of {line:?}"))?;
         let end = start + ids.len();
-        let in_order = self.line.get(start..end) == Some(&ids[..]);
-        if start > needed || end < self.must || !in_order {
-            let Self { line, must, .. } = self;
+        let in_order = line.get(start..end) == Some(ids);
+        if start > needed || end < *must || !in_order {
             return Err(format!(
                 "{ids:?} were found; {line:?} were submitted, the first {needed} trimmed, and the \
                  first {must} acknowledged"
             ));
         }
-        let changed = found.iter().find(|bytes| **bytes != content(bytes[0]));
-        changed.map_or(Ok(()), |bytes| Err(format!("commit {} has other bytes", bytes[0])))
+        Ok(())
     }
 }
 
@@ -368,12 +444,15 @@ struct Looked {
     distinct: BTreeSet<u64>,
     torn_tails: usize,
     carried: usize,
+    /// With commits that have bodies.
+    bodies: usize,
     refused: Vec<String>,
 }
 
 impl Looked {
-    fn at_every_moment(&mut self, journal: &Journal) {
-        let mut expected = Expected::default();
+    fn at_every_moment(&mut self, journal: &Journal, in_lanes: InLanes) {
+        let (lanes, frames) = (BTreeMap::new(), BTreeMap::new());
+        let mut expected = Expected { in_lanes, lanes, frames, trim: None };
         // Several choices, and several moments, leave the same disk; one look at it is enough for as
         // long as the same is expected of it.
         let mut seen = BTreeSet::new();
@@ -420,6 +499,7 @@ impl Looked {
                 let torn = matches!(found.survey.verdict, crate::Verdict::TornTail { .. });
                 self.torn_tails += usize::from(torn);
                 self.carried += usize::from(!found.survey.carried.is_empty());
+                self.bodies += usize::from(!found.survey.bodies.is_empty());
                 expected.check(&found.commits()).err()
             }
             Err(error) => Some(error.to_string()),
@@ -428,21 +508,37 @@ impl Looked {
     }
 }
 
-#[test]
-fn every_disk_that_a_crash_leaves_is_recovered() {
+/// Looks at all disks that crashes of these histories leave, and requires so many.
+fn look_at_all(in_lanes: InLanes) -> Looked {
     let mut looked = Looked::default();
     for seed in 0..HISTORIES {
-        looked.at_every_moment(&record(seed));
+        looked.at_every_moment(&record(seed, in_lanes), in_lanes);
     }
-    let Looked { moments, full_moments, images, distinct, torn_tails, carried, refused } = looked;
+    let Looked { moments, full_moments, images, torn_tails, carried, bodies, .. } = looked;
     println!(
         "{images} disks, {} of them distinct, at {moments} moments, {full_moments} of them with \
          {UNITS} or more blocks and names not durable; {torn_tails} with a torn tail, {carried} \
-         with frames to be carried over",
-        distinct.len()
+         with frames to be carried over, {bodies} with bodies",
+        looked.distinct.len()
     );
+    let refused = &looked.refused;
     assert!(refused.is_empty(), "{} disks, the first {}", refused.len(), refused[0]);
+    looked
+}
+
+#[test]
+fn every_disk_that_a_crash_leaves_is_recovered() {
+    let Looked { moments, full_moments, images, distinct, torn_tails, carried, .. } =
+        look_at_all(false);
     assert!(moments > 300 && full_moments > 20, "{moments} moments, {full_moments} full");
     assert!(images > 50_000 && distinct.len() > 30_000, "{images} disks, {}", distinct.len());
     assert!(torn_tails > 30_000 && carried > 30_000, "{torn_tails} torn, {carried} carried");
+}
+
+#[test]
+fn every_disk_that_a_crash_leaves_of_large_commits_is_recovered() {
+    let Looked { images, distinct, torn_tails, carried, bodies, .. } = look_at_all(true);
+    assert!(images > 50_000 && distinct.len() > 30_000, "{images} disks, {}", distinct.len());
+    assert!(torn_tails > 10_000 && carried > 30_000, "{torn_tails} torn, {carried} carried");
+    assert!(bodies > 20_000, "{bodies} with bodies");
 }

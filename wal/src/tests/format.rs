@@ -1,6 +1,6 @@
 //! The bytes of a frame: what is written is read, and nothing else is.
 
-use crate::format::{Commits, HEADER_BYTES, Header, Kind, Name, Start, checksum};
+use crate::format::{Commits, HEADER_BYTES, Header, Kind, Name, Start, Stored, checksum};
 
 fn header() -> Header {
     Header {
@@ -74,7 +74,10 @@ fn blocks_without_a_header_are_none() {
 #[test]
 fn commits_divide_the_payload_or_are_refused() {
     let payload = [3, 0, 0, 0, b'a', b'b', b'c', 0, 0, 0, 0];
-    assert_eq!(Commits::new(&payload).collect::<Vec<_>>(), [4..7, 11..11]);
+    assert_eq!(
+        Commits::new(&payload).collect::<Vec<_>>(),
+        [Stored::Here(4..7), Stored::Here(11..11)]
+    );
     let whole = Header { payload_checksum: checksum(&payload), ..header() };
     assert!(whole.payload_is_whole(&payload));
     assert!(!Header { commits: 1, ..whole }.payload_is_whole(&payload));

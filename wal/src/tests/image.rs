@@ -9,9 +9,10 @@ use super::memory::{MemoryDisk, MemoryFile};
 use crate::Recovered;
 use crate::error::LogError;
 use crate::format::{
-    Commits, HEADER_BYTES, Header, Kind, Name, Start, VERSION, checksum, frame_bytes,
+    Commits, HEADER_BYTES, Header, Kind, Name, Reference, Start, Stored, VERSION, checksum,
+    frame_bytes,
 };
-use crate::recovery::{Survey, recover, take_inventory};
+use crate::recovery::{BodyFiles, Survey, recover, take_inventory};
 use crate::segments::Folder;
 
 pub(super) const IDENTITY: u128 = 0x1234_5678_9abc_def0_0fed_cba9_8765_4321;
@@ -39,6 +40,7 @@ pub(super) struct Image {
     pub(super) lag: u64,
     pub(super) trim: u64,
     pub(super) identity: u128,
+    pub(super) version: u32,
     pub(super) next_lsn: u64,
     pub(super) previous: u32,
     generation: u64,
@@ -55,6 +57,7 @@ impl Image {
             lag: 0,
             trim: 1,
             identity: IDENTITY,
+            version: VERSION,
             next_lsn: 1,
             previous: 0,
             generation: 0,
@@ -75,7 +78,7 @@ impl Image {
         self.generation = generation;
         self.offset = 0;
         let start = Start {
-            version: VERSION,
+            version: self.version,
             block_bytes: 4096,
             segment_bytes: SEGMENT_BYTES as u64,
             first_lsn: self.next_lsn,
@@ -116,7 +119,7 @@ impl Image {
         }
         let behind = std::mem::replace(&mut self.offset, 0);
         let start = Start {
-            version: VERSION,
+            version: self.version,
             block_bytes: 4096,
             segment_bytes: SEGMENT_BYTES as u64,
             first_lsn: first,
@@ -242,12 +245,20 @@ pub(super) struct Found {
     pub(super) replayed: Vec<Recovered>,
 }
 
+fn body(files: &BodyFiles<MemoryFile>, reference: &Reference) -> Vec<u8> {
+    let read = files.read(reference).now_or_never().expect("this disk never waits");
+    read.expect("this disk reads").expect("recovery saw to it").to_vec()
+}
+
 impl Found {
     /// What is served: replayed already, or to be carried over first.
     pub(super) fn commits(&self) -> Vec<Vec<u8>> {
         let replayed = self.replayed.iter().map(|recovered| recovered.bytes.to_vec());
         let unproven = self.survey.carried.iter().flat_map(|frame| {
-            Commits::new(&frame.payload).map(|range| frame.payload[range].to_vec())
+            Commits::new(&frame.payload).map(|stored| match stored {
+                Stored::Here(range) => frame.payload[range].to_vec(),
+                Stored::Elsewhere(reference) => body(&self.survey.body_files, &reference),
+            })
         });
         replayed.chain(unproven).collect()
     }
@@ -262,7 +273,7 @@ pub(super) fn recover_carrying(folder: &Folder<MemoryDisk>, carried_bytes: u64) 
     let mut replayed = Vec::new();
     let work = async {
         let inventory = take_inventory(folder).await?;
-        recover(folder, &inventory.generations, carried_bytes, |recovered| {
+        recover(folder, &inventory, carried_bytes, |recovered| {
             replayed.push(recovered);
             Ok(())
         })

@@ -7,18 +7,24 @@ use woodchuck_io::Buffer;
 use crate::LogOptions;
 use crate::error::LogError;
 use crate::format::{HEADER_BYTES, Header, Kind};
-use crate::segments::Segment;
+use crate::segments::{Holds, Segment};
 use crate::writer::{Beginning, Next, Purpose, Shortage, State, Write};
 
 type Played = State<(), u32>;
 
 fn segment(generation: u64) -> Segment<()> {
-    Segment { generation, first_lsn: 0, bytes: LogOptions::small().segment_bytes, file: () }
+    file(Holds::Frames, generation)
+}
+
+fn file(holds: Holds, generation: u64) -> Segment<()> {
+    let bytes = LogOptions::small().segment_bytes;
+    Segment { holds, generation, first_lsn: 0, bytes, file: () }
 }
 
 /// A log whose start frame is durable.
 fn played(options: LogOptions) -> Played {
-    let beginning = Beginning { identity: 5, next_lsn: 1, previous: 0, trim: 1, live: Vec::new() };
+    let (live, bodies) = (Vec::new(), Vec::new());
+    let beginning = Beginning { identity: 5, next_lsn: 1, previous: 0, trim: 1, live, bodies };
     let mut state = State::new(options, beginning);
     for start in state.begin(segment(1), &[]) {
         let completion = state.complete(start.lsn, start.buffer);

@@ -102,6 +102,7 @@ impl<F, T> State<F, T> {
         }
         let sealed = self.sealed.iter().chain(&self.gathering);
         let waiting: usize = sealed.map(Gathering::bytes).sum();
+        let waiting = waiting + self.bodies.held_bytes();
         let needed = (waiting + frame_bytes(COMMIT_PREFIX_BYTES + bytes)) as u64;
         let left = self.live.back().map_or(0, |live| live.segment.bytes) - self.offset;
         // Behind all of it, a witness may have to carry the trim point that lets the log go on.

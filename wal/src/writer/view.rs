@@ -23,7 +23,8 @@ impl<F, T> State<F, T> {
     }
 
     pub(crate) fn bytes_retained(&self) -> u64 {
-        self.live.iter().map(|live| live.used).sum()
+        let frames: u64 = self.live.iter().map(|live| live.used).sum();
+        frames + self.bodies.used_bytes()
     }
 
     pub(crate) const fn waiting_bytes(&self) -> usize {
@@ -84,13 +85,14 @@ impl<F, T> State<F, T> {
         self.over_capacity || matches!(self.shortage, Some(Shortage::Capacity { .. }))
     }
 
-    /// Bytes of the segments that are needed. Those that were trimmed do not count: they go as soon
+    /// Bytes of the files that are needed. Those that were trimmed do not count: they go as soon
     /// as that is durable, and it may take the next segment to make it so.
     pub(super) fn bytes_needed(&self) -> u64 {
         let trimmed =
             self.live.iter().skip(1).take_while(|live| live.segment.first_lsn <= self.trim);
         let needed = self.live.iter().skip(trimmed.count());
-        needed.map(|live| live.segment.bytes).sum()
+        let frames: u64 = needed.map(|live| live.segment.bytes).sum();
+        frames + self.bodies.bytes_needed(self.trim)
     }
 
     /// Whether the capacity allows for another segment, beside those that are needed.
@@ -104,7 +106,7 @@ impl<F, T> State<F, T> {
         let live = self.live.iter().map(|live| live.segment.bytes);
         let retiring = self.retiring.iter().map(|segment| segment.bytes);
         let prepared = self.prepared.iter().map(|segment| segment.bytes);
-        let bytes: u64 = live.chain(retiring).chain(prepared).sum();
+        let bytes = live.chain(retiring).chain(prepared).sum::<u64>() + self.bodies.bytes();
         let spares = (count as u64).saturating_mul(self.options.segment_bytes);
         bytes.saturating_add(spares) <= self.options.capacity_bytes
     }
@@ -140,12 +142,15 @@ impl<F, T> State<F, T> {
         self.retiring.remove(index)
     }
 
-    /// The live segment of a generation, or else the oldest generation there is.
+    /// The live segment or file of bodies of a generation, or else the oldest generation there is.
     pub(crate) fn segment(&self, generation: u64) -> Result<Rc<Segment<F>>, u64> {
         let found = self.live.binary_search_by_key(&generation, |live| live.segment.generation);
         match found {
             Ok(index) => Ok(Rc::clone(&self.live[index].segment)),
-            Err(_) => Err(self.live.front().map_or(0, |live| live.segment.generation)),
+            Err(_) => {
+                let oldest = self.live.front().map_or(0, |live| live.segment.generation);
+                self.bodies.file(generation).ok_or(oldest)
+            }
         }
     }
 }
