@@ -50,7 +50,7 @@ impl RecoveredState {
                     .entry(partition)
                     .or_insert_with(|| Partition::starting_at(partition, batch.base_offset()))
                     .recover(&batch, place)?;
-                self.tail.push(commit.location, commit.bytes);
+                self.tail.push(commit.location, commit.is_body, commit.bytes);
             }
             Operation::CreateTopic(topic) => self.topics.insert(topic),
             Operation::DeleteTopic(id) => {

@@ -24,7 +24,7 @@ use woodchuck_stream::{
     Batch, BatchError, BatchPlace, Offset, Partition, PartitionId, Reservation, Tail, Topic,
     TopicId, TopicsImage,
 };
-use woodchuck_wal::{Committed, Location, Log, LogError, Lsn};
+use woodchuck_wal::{Committed, Lane, Location, Log, LogError, Lsn};
 
 use crate::EngineError;
 use crate::limits::{APPEND_QUEUE_BYTES, RECLAIM_SEGMENTS};
@@ -96,6 +96,9 @@ struct Inner<E: Env> {
     log: Log<E, Pending>,
     segment_bytes: u64,
     partitions: RefCell<BTreeMap<PartitionId, PartitionCell>>,
+    /// How many lanes of the log were given out. No two partitions ever share one, so that a topic
+    /// that is deleted leaves nothing behind that a new one waits for.
+    lanes: Cell<u64>,
     tail: RefCell<Tail>,
     queue: RefCell<VecDeque<QueuedAppend>>,
     /// Bytes of the batches in `queue`; at most [`APPEND_QUEUE_BYTES`].
@@ -113,6 +116,15 @@ struct Inner<E: Env> {
 struct PartitionCell {
     partition: Partition,
     grown: Rc<Event>,
+    /// Keeps its batches in order in the log, and lets those of others overtake large ones.
+    lane: Lane,
+}
+
+impl PartitionCell {
+    fn new(partition: Partition, lanes: &Cell<u64>) -> Self {
+        let lane = Lane(lanes.replace(lanes.get() + 1));
+        Self { partition, grown: Rc::default(), lane }
+    }
 }
 
 impl<E: Env> Shard<E> {
@@ -124,9 +136,10 @@ impl<E: Env> Shard<E> {
         log: ShardLog<E>,
         state: RecoveredState,
     ) -> Self {
-        let cell = |partition| PartitionCell { partition, grown: Rc::default() };
+        let lanes = Cell::new(0);
+        let partitions = state.partitions.into_iter();
         let partitions =
-            state.partitions.into_iter().map(|(id, partition)| (id, cell(partition))).collect();
+            partitions.map(|(id, partition)| (id, PartitionCell::new(partition, &lanes))).collect();
         let shard = Self {
             inner: Rc::new(Inner {
                 env: env.clone(),
@@ -135,6 +148,7 @@ impl<E: Env> Shard<E> {
                 log: log.log,
                 segment_bytes: log.segment_bytes,
                 partitions: RefCell::new(partitions),
+                lanes,
                 tail: RefCell::new(state.tail),
                 queue: RefCell::default(),
                 queued_bytes: Cell::new(0),
@@ -160,10 +174,9 @@ impl<E: Env> Shard<E> {
         let dropped = before - partitions.len();
         for topic in image.iter() {
             for id in partitions_on(topic, index, shards) {
-                let cell = partitions.entry(id).or_insert_with(|| PartitionCell {
-                    partition: Partition::new(id),
-                    grown: Rc::default(),
-                });
+                let cell = partitions
+                    .entry(id)
+                    .or_insert_with(|| PartitionCell::new(Partition::new(id), &self.inner.lanes));
                 if cell.partition.start() != 0 {
                     return Err(EngineError::Open(format!(
                         "shard {index}: partition {} of topic {} begins at offset {} in the log; \
@@ -254,7 +267,7 @@ impl<E: Env> Shard<E> {
         let (header, stamp) = (operation::append_header(id), batch.stamp(base_offset));
         let parts = [&header[..], &stamp[..], &batch.bytes()[STAMP_BYTES..]];
         let pending = Pending::Append { partition: id, place, reply };
-        match self.inner.log.submit(&parts, pending) {
+        match self.inner.log.submit_in(cell.lane, &parts, pending) {
             Ok(()) => None,
             Err((error, Pending::Append { reply, .. })) => {
                 cell.partition.cancel(&batch, base_offset);
@@ -380,7 +393,8 @@ impl<E: Env> Shard<E> {
         self.inner.applied.set(commit.lsn);
         match commit.context {
             Pending::Append { partition: id, place, reply } => {
-                self.inner.tail.borrow_mut().push(commit.location, commit.bytes);
+                let Committed { location, is_body, bytes, .. } = commit;
+                self.inner.tail.borrow_mut().push(location, is_body, bytes);
                 let mut partitions = self.inner.partitions.borrow_mut();
                 let Some(cell) = partitions.get_mut(&id) else {
                     // The topic was deleted while the batch was on its way to the disk.

@@ -163,6 +163,60 @@ fn what_was_acknowledged_is_there_after_a_power_cut() {
     }
 }
 
+/// Large batches overtake nothing in their partition and hold up nothing in others; and a power cut
+/// leaves of each partition what was acknowledged and perhaps more, in order.
+#[test]
+fn batches_of_any_size_keep_the_order_of_their_partition() {
+    let mut with_bodies = 0;
+    for seed in 0..30 {
+        let world = World::new(seed);
+        let machine = world.machine("engine");
+        let (topic, acknowledged) = run(&world, machine, (1, 0), |env, engine| async move {
+            let topic = engine.create_topic(name("t"), 3).await.expect("created");
+            let mut random = env.random("sizes");
+            let (mut tickets, mut sent) = (Vec::new(), [0_u8; 3]);
+            for _ in 0..60 {
+                let index = random.below(3) as usize;
+                let value = vec![sent[index]; if random.below(2) == 0 { 10 } else { 6000 }];
+                sent[index] += 1;
+                let ticket = engine.append(partition(&topic, index as u32), batch(&value)).await;
+                tickets.push((index, ticket));
+                if random.below(4) == 0 {
+                    env.sleep(Duration::from_micros(random.below(400))).await;
+                }
+            }
+            let mut acknowledged = [0; 3];
+            for (index, ticket) in tickets.drain(..45) {
+                let appended = ticket.await.expect("appended");
+                assert_eq!(appended.base_offset, acknowledged[index]);
+                acknowledged[index] += 1;
+            }
+            (topic, acknowledged)
+        });
+        world.power_cut(machine);
+        let found = run(&world, machine, (1, 0), move |_, engine| {
+            let topic = topic.clone();
+            async move {
+                let mut found = Vec::new();
+                for index in 0..3 {
+                    found.push(values(&engine, partition(&topic, index)).await);
+                }
+                found
+            }
+        });
+        for (values, acknowledged) in found.iter().zip(acknowledged) {
+            assert!(values.len() as i64 >= acknowledged, "{} of {acknowledged}", values.len());
+            for (offset, value) in values.iter().enumerate() {
+                assert!([10, 6000].contains(&value.len()), "{} bytes", value.len());
+                assert!(value.iter().all(|&byte| usize::from(byte) == offset), "at {offset}");
+            }
+        }
+        let files = world.disk(machine).files();
+        with_bodies += usize::from(files.iter().any(|path| path.ends_with(".body")));
+    }
+    assert!(with_bodies > 20, "{with_bodies} worlds had files of bodies");
+}
+
 #[test]
 fn a_reader_that_waits_is_woken_by_an_append_on_any_shard() {
     for seed in 0..30 {

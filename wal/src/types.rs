@@ -77,6 +77,8 @@ pub struct Committed<T> {
     pub lsn: Lsn,
     /// Where it is, for [`Log::read`](crate::Log::read).
     pub location: Location,
+    /// Whether its bytes stand beside the frames.
+    pub is_body: bool,
     /// Its bytes, sharing the memory of its frame: what is kept keeps up to twice the frame. A large
     /// commit's have memory of their own.
     pub bytes: Bytes,
@@ -89,6 +91,8 @@ pub struct Recovered {
     pub lsn: Lsn,
     /// Where it is now, for [`Log::read`](crate::Log::read).
     pub location: Location,
+    /// Whether its bytes stand beside the frames.
+    pub is_body: bool,
     /// Its bytes, sharing the memory in which its part of the segment was read.
     pub bytes: Bytes,
 }

@@ -513,20 +513,22 @@ impl<F, T> State<F, T> {
             self.waiting_bytes -= frame.charged;
             let mut bodies = frame.bodies.into_iter();
             for (stored, context) in Commits::new(&frame.payload).zip(frame.contexts) {
-                let (location, bytes) = match stored {
+                let (location, is_body, bytes) = match stored {
                     Stored::Here(range) => {
                         let location = Location {
                             segment: frame.generation,
                             offset: frame.offset + range.start as u64,
                             length: range.len() as u32,
                         };
-                        (location, frame.payload.slice(range))
+                        (location, false, frame.payload.slice(range))
                     }
                     Stored::Elsewhere(reference) => {
-                        (reference.location(), bodies.next().expect("each reference has a body"))
+                        let body = bodies.next().expect("each reference has a body");
+                        (reference.location(), true, body)
                     }
                 };
-                taken.push(Committed { context, lsn: Lsn::new(frame.lsn), location, bytes });
+                let lsn = Lsn::new(frame.lsn);
+                taken.push(Committed { context, lsn, location, is_body, bytes });
             }
         }
         assert_eq!(taken.len(), count, "a frame holds a commit for each of its contexts");

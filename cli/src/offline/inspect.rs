@@ -101,7 +101,7 @@ async fn show(
             "type": "log", "shard": directory.shard, "identity": examination.identity.map(identity),
             "path": directory.path.display().to_string(), "exists": true,
         }));
-        for (name, bytes) in log.spares.iter().chain(&log.fillings) {
+        for (name, bytes) in log.bodies.iter().chain(&log.spares).chain(&log.fillings) {
             output.line(json!({ "type": "file", "name": name, "bytes": bytes }));
         }
         log.scan(&examination, |found| found_json(arguments, output, found)).await?;
@@ -118,8 +118,8 @@ async fn show(
         let mut table = Table::default();
         log.scan(&examination, |found| table.add(arguments, output, found)).await?;
         table.tell(output);
-        for (name, length) in log.spares.iter().chain(&log.fillings) {
-            output.line(format_args!("  {name:16}  {}", bytes(*length)));
+        for (name, length) in log.bodies.iter().chain(&log.spares).chain(&log.fillings) {
+            output.line(format_args!("  {name:21}  {}", bytes(*length)));
         }
         indented(output, &format!("verdict: {}", verdict(&examination)));
     }
@@ -239,6 +239,14 @@ fn indented(output: &mut Output, text: &str) {
 
 fn operation_line(commit: Recovered) -> String {
     let (lsn, bytes_) = (commit.lsn, commit.bytes.len());
+    let place = match commit.is_body {
+        true => format!(
+            " at {} of {}.body",
+            commit.location.offset,
+            generation(commit.location.segment)
+        ),
+        false => String::new(),
+    };
     let what = match operation::decode(commit.bytes) {
         Err(error) => format!("not an operation: {error}"),
         Ok(Operation::Append { partition, batch }) => {
@@ -261,7 +269,7 @@ fn operation_line(commit: Recovered) -> String {
         Ok(Operation::DeleteTopic(id)) => format!("delete topic {:032x}", id.0),
         Ok(Operation::TopicsSnapshot(topics)) => format!("snapshot of {} topics", topics.len()),
     };
-    format!("    frame {lsn}, {bytes_} bytes: {what}")
+    format!("    frame {lsn}, {bytes_} bytes{place}: {what}")
 }
 
 fn found_json(arguments: &Arguments, output: &mut Output, found: Found) {
@@ -329,6 +337,7 @@ fn operation_json(commit: Recovered) -> Value {
         "segment": generation(commit.location.segment),
         "offset": commit.location.offset,
         "bytes": commit.location.length,
+        "body": commit.is_body,
     });
     match operation::decode(commit.bytes) {
         Err(error) => {

@@ -143,7 +143,9 @@ impl<D: Disk> OfflineDirectory<D> {
 }
 
 fn is_of_a_log(name: &str) -> bool {
-    name.ends_with(".wal") || name.starts_with("spare-") || name.starts_with("filling-")
+    [".wal", ".body"].iter().any(|end| name.ends_with(end))
+        || name.starts_with("spare-")
+        || name.starts_with("filling-")
 }
 
 /// Keeps other processes away. A directory without a lock file was never opened where it is now.

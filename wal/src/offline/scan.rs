@@ -345,18 +345,18 @@ impl<F: File, S: FnMut(Found)> Scan<'_, F, S> {
         let lsn = Lsn::new(header.lsn);
         let (mut commits, mut lost) = (Vec::new(), Vec::new());
         for stored in Commits::new(&payload) {
-            let (location, bytes) = match stored {
+            let (location, is_body, bytes) = match stored {
                 Stored::Here(range) => {
                     let location = Location {
                         segment: header.generation,
                         offset: header.offset + (HEADER_BYTES + range.start) as u64,
                         length: u32::try_from(range.len()).unwrap_or(u32::MAX),
                     };
-                    (location, payload.slice(range))
+                    (location, false, payload.slice(range))
                 }
                 Stored::Elsewhere(reference) => {
                     match self.examination.bodies.read(&reference).await? {
-                        Ok(body) => (reference.location(), body),
+                        Ok(body) => (reference.location(), true, body),
                         Err(evidence) => {
                             if self.harm(header.offset, Some(header.lsn)) != Harm::Unneeded {
                                 lost.push(evidence);
@@ -366,7 +366,7 @@ impl<F: File, S: FnMut(Found)> Scan<'_, F, S> {
                     }
                 }
             };
-            commits.push(Recovered { lsn, location, bytes });
+            commits.push(Recovered { lsn, location, is_body, bytes });
         }
         Ok((commits, lost))
     }

@@ -304,17 +304,17 @@ pub(crate) async fn replay_frame<F: File>(
     let (segment, offset) = place;
     let mut replayed = 0;
     for stored in Commits::new(&frame.payload) {
-        let (location, bytes) = match stored {
+        let (location, is_body, bytes) = match stored {
             Stored::Here(range) => {
                 let location = Location {
                     segment,
                     offset: offset + range.start as u64,
                     length: u32::try_from(range.len()).unwrap_or(u32::MAX),
                 };
-                (location, frame.payload.slice(range))
+                (location, false, frame.payload.slice(range))
             }
             Stored::Elsewhere(reference) => match bodies.read(&reference).await? {
-                Ok(body) => (reference.location(), body),
+                Ok(body) => (reference.location(), true, body),
                 Err(evidence) => {
                     return Err(LogError::Corrupt {
                         segment,
@@ -327,7 +327,7 @@ pub(crate) async fn replay_frame<F: File>(
             },
         };
         replayed += u64::from(location.length);
-        replay(Recovered { lsn, location, bytes })
+        replay(Recovered { lsn, location, is_body, bytes })
             .map_err(|reason| LogError::Replay { lsn, reason })?;
     }
     Ok(replayed)

@@ -10,7 +10,7 @@ use crate::Recovered;
 use crate::error::LogError;
 use crate::format::{
     Commits, HEADER_BYTES, Header, Kind, Name, Reference, Start, Stored, VERSION, checksum,
-    frame_bytes,
+    frame_bytes, reference_prefix,
 };
 use crate::recovery::{BodyFiles, Survey, recover, take_inventory};
 use crate::segments::Folder;
@@ -138,6 +138,27 @@ impl Image {
             payload.extend_from_slice(commit);
         }
         self.frame(Kind::Data, &payload, commits)
+    }
+
+    /// A frame of references, to bodies that are put at these places: generation and offset.
+    pub(super) fn refer(&mut self, bodies: &[(u64, usize, &[u8])]) -> &mut Self {
+        let mut payload = Vec::new();
+        for &(generation, offset, body) in bodies {
+            let file = self.files.entry(Name::Bodies(generation).to_string());
+            let file = file.or_insert_with(|| vec![0; SEGMENT_BYTES]);
+            file[offset..offset + body.len()].copy_from_slice(body);
+            let (offset, length) = (offset as u64, body.len() as u32);
+            let reference = Reference { generation, offset, length, checksum: checksum(body) };
+            payload.extend_from_slice(&reference_prefix());
+            payload.extend_from_slice(&reference.encode());
+        }
+        let commits: Vec<&[u8]> = bodies.iter().map(|&(_, _, body)| body).collect();
+        self.frame(Kind::Data, &payload, &commits)
+    }
+
+    /// The bytes of a file of bodies.
+    pub(super) fn bodies(&mut self, generation: u64) -> &mut Vec<u8> {
+        self.files.get_mut(&Name::Bodies(generation).to_string()).expect("there is such a file")
     }
 
     pub(super) fn witness(&mut self) -> &mut Self {

@@ -1,6 +1,7 @@
 //! Tests of the parts that need no time and no concurrency: bytes, recovery, bookkeeping. What
 //! crashes do to a running log is tested in simulated worlds: the scenario `log`.
 
+mod bodies;
 mod conditions;
 mod damage;
 mod directory;

@@ -186,6 +186,25 @@ fn spoil(image: &mut Image, random: &mut RandomStream) {
 }
 
 #[test]
+fn of_bodies_the_tools_say_what_opening_says() {
+    let image = super::bodies::image();
+    let (folder, disk) = image.folder();
+    assert!(!agree(&disk, path(), recover_from(&folder)));
+    let mut salvaged = Vec::new();
+    // In the first body, the second, the third; and where there is none.
+    for at in [4096, 8192, 14000, 8196] {
+        let mut damaged = image.clone();
+        damaged.bodies(2)[at] ^= 1;
+        let (folder, disk) = damaged.folder();
+        let is_corrupt = agree(&disk, path(), recover_from(&folder));
+        assert_eq!(is_corrupt, at != 8196, "a byte at {at}");
+        let looked = look(disk, path()).expect("it can be looked at");
+        salvaged.push(looked.salvaged.len());
+    }
+    assert_eq!(salvaged, [0, 0, 3, 4], "what stands in front of the damaged frame");
+}
+
+#[test]
 fn undamaged_logs_are_told_as_they_are() {
     for (image, served) in images() {
         let (folder, disk) = image.folder();

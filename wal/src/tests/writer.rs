@@ -10,19 +10,19 @@ use crate::format::{HEADER_BYTES, Header, Kind};
 use crate::segments::{Holds, Segment};
 use crate::writer::{Beginning, Next, Purpose, Shortage, State, Write};
 
-type Played = State<(), u32>;
+pub(super) type Played = State<(), u32>;
 
-fn segment(generation: u64) -> Segment<()> {
+pub(super) fn segment(generation: u64) -> Segment<()> {
     file(Holds::Frames, generation)
 }
 
-fn file(holds: Holds, generation: u64) -> Segment<()> {
+pub(super) fn file(holds: Holds, generation: u64) -> Segment<()> {
     let bytes = LogOptions::small().segment_bytes;
     Segment { holds, generation, first_lsn: 0, bytes, file: () }
 }
 
 /// A log whose start frame is durable.
-fn played(options: LogOptions) -> Played {
+pub(super) fn played(options: LogOptions) -> Played {
     let (live, bodies) = (Vec::new(), Vec::new());
     let beginning = Beginning { identity: 5, next_lsn: 1, previous: 0, trim: 1, live, bodies };
     let mut state = State::new(options, beginning);
@@ -33,7 +33,7 @@ fn played(options: LogOptions) -> Played {
     state
 }
 
-fn next(state: &mut Played) -> Option<Write<()>> {
+pub(super) fn next(state: &mut Played) -> Option<Write<()>> {
     match state.next_write() {
         Next::Write(write) => Some(write),
         Next::Wait => None,
@@ -41,7 +41,7 @@ fn next(state: &mut Played) -> Option<Write<()>> {
     }
 }
 
-fn header(write: &Write<()>) -> Header {
+pub(super) fn header(write: &Write<()>) -> Header {
     Header::decode(&write.buffer, write.offset).expect("a frame begins with its header").0
 }
 
@@ -50,7 +50,7 @@ fn submit(state: &mut Played, bytes: &[u8], context: u32) {
     state.gather(&[bytes], bytes.len(), context);
 }
 
-fn contexts(state: &mut Played) -> Vec<u32> {
+pub(super) fn contexts(state: &mut Played) -> Vec<u32> {
     let taken = state.take_ready().unwrap_or_default();
     taken.into_iter().map(|committed| committed.context).collect()
 }
