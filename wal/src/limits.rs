@@ -17,6 +17,10 @@ pub const COMMIT_CHARGE_BYTES: usize = 64;
 /// files.
 pub const BODIES_SHARE: u64 = 4;
 
+/// So many large commits one after the other, with no small one between them, and those that follow go
+/// into the log's frames: there is nobody who would wait for them.
+pub const LARGE_IN_A_ROW: u32 = 64;
+
 /// Largest number of frames that may be in flight. More than this gives a modern device nothing,
 /// and lets the damage of one crash span more frames.
 pub const FRAMES_IN_FLIGHT: usize = 64;

@@ -259,6 +259,7 @@ impl<F, T> State<F, T> {
     pub(crate) fn gather(&mut self, parts: &[&[u8]], bytes: usize, context: T) {
         let charged = bytes + COMMIT_CHARGE_BYTES;
         self.waiting_bytes += charged;
+        self.saw_commit(bytes);
         let frame = self.frame_for(COMMIT_PREFIX_BYTES + bytes);
         frame.buffer.extend_from_slice(&prefix(bytes));
         frame.add(parts, context, charged);

@@ -10,7 +10,7 @@ use futures_channel::oneshot;
 use woodchuck_benches::on_one_shard;
 use woodchuck_io::ceiling::{Took, process_busy_time};
 use woodchuck_io::{Env, Program};
-use woodchuck_wal::{Log, LogError, LogOptions};
+use woodchuck_wal::{Lane, Log, LogError, LogOptions};
 
 use crate::Figures;
 
@@ -20,8 +20,8 @@ pub(crate) enum Load {
     /// By one task, that keeps so many commits waiting.
     Pipelined { bytes: usize, waiting: usize, commits: u64 },
     /// By one task, each commit a frame of its own, of which so many may be in flight. The queue
-    /// is always full.
-    Large { bytes: usize, in_flight: usize, commits: u64 },
+    /// is always full. In lanes, one for each in turn, their bytes stand beside the frames.
+    Large { bytes: usize, in_flight: usize, in_lanes: bool, commits: u64 },
     /// By so many tasks, each of which keeps so many waiting and takes their acknowledgements one
     /// by one.
     Partitions { bytes: usize, tasks: usize, waiting: usize, commits: u64 },
@@ -52,17 +52,17 @@ impl Program for Commits {
         match load {
             Load::Pipelined { bytes, waiting, commits } => {
                 let log = create(&env, directory, options).await;
-                pipeline(&log, bytes, waiting, commits / 4).await;
-                let took = timed(pipeline(&log, bytes, waiting, commits)).await;
+                pipeline(&log, bytes, (waiting, false), commits / 4).await;
+                let took = timed(pipeline(&log, bytes, (waiting, false), commits)).await;
                 log.close().await.expect("all is durable");
                 took
             }
-            Load::Large { bytes, in_flight, commits } => {
+            Load::Large { bytes, in_flight, in_lanes, commits } => {
                 options.frames_in_flight = in_flight;
                 let log = create(&env, directory, options).await;
                 let waiting = in_flight + 2;
-                pipeline(&log, bytes, waiting, commits / 4).await;
-                let took = timed(pipeline(&log, bytes, waiting, commits)).await;
+                pipeline(&log, bytes, (waiting, in_lanes), commits / 4).await;
+                let took = timed(pipeline(&log, bytes, (waiting, in_lanes), commits)).await;
                 log.close().await.expect("all is durable");
                 took
             }
@@ -79,24 +79,28 @@ impl Program for Commits {
     }
 }
 
-async fn create<E: Env, T: 'static>(env: &E, directory: PathBuf, options: LogOptions) -> Log<E, T> {
+pub(crate) async fn create<E: Env, T: 'static>(
+    env: &E,
+    directory: PathBuf,
+    options: LogOptions,
+) -> Log<E, T> {
     let opened = Log::open(env.clone(), directory, options, |_| Ok(())).await;
     opened.expect("the log can be created").0
 }
 
 /// How long it takes; what it gives are the times of its commits.
-async fn timed(commits: impl Future<Output = Vec<Duration>>) -> Took {
+pub(crate) async fn timed(commits: impl Future<Output = Vec<Duration>>) -> Took {
     let busy = || process_busy_time().expect("the time of the process");
     let (start, before) = (Instant::now(), busy());
     let times = commits.await;
     Took::new(start.elapsed(), busy() - before, times)
 }
 
-/// So many commits, of which `waiting` are kept waiting as far as the queue takes them.
+/// So many commits, in lanes or not, of which `waiting` are kept waiting as far as the queue takes them.
 async fn pipeline<E: Env>(
     log: &Log<E, ()>,
     bytes: usize,
-    waiting: usize,
+    (waiting, in_lanes): (usize, bool),
     commits: u64,
 ) -> Vec<Duration> {
     let record = vec![0x5A_u8; bytes];
@@ -105,7 +109,11 @@ async fn pipeline<E: Env>(
     let mut submitted = 0;
     while (times.len() as u64) < commits {
         while submitted < commits && begun.len() < waiting {
-            match log.submit(&[&record], ()) {
+            let taken = match in_lanes {
+                true => log.submit_in(Lane(submitted), &[&record], ()),
+                false => log.submit(&[&record], ()),
+            };
+            match taken {
                 Ok(()) => {
                     begun.push_back(Instant::now());
                     submitted += 1;
@@ -163,7 +171,7 @@ async fn partitions<E: Env>(
 }
 
 /// Tells each task of its commit, and trims what is durable, until the log is closed.
-async fn acknowledge<E: Env>(log: Log<E, oneshot::Sender<()>>) {
+pub(crate) async fn acknowledge<E: Env>(log: Log<E, oneshot::Sender<()>>) {
     while let Ok(committed) = log.committed().await {
         if let Some(last) = committed.last() {
             log.trim(last.lsn);

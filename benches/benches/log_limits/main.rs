@@ -1,7 +1,9 @@
 //! The log beside the limits of what it stands on: the device, through a bare ring, and one core.
 //!
 //! - **Lone commits** of 100 bytes, one at a time, beside durable 4 KiB blocks through a bare ring.
-//! - **Large commits** of 1 MiB beside durable 1 MiB blocks through a bare ring, as many in flight.
+//! - **Large commits** of 1 MiB beside durable 1 MiB blocks through a bare ring, as many in flight:
+//!   in order with all others, and in lanes, where their bytes stand beside the frames.
+//! - **Lone commits beside large ones**, that somebody else makes.
 //! - **Many partitions**: 1000 tasks that commit 100 bytes each, beside one that keeps 1000 such
 //!   commits waiting.
 //! - **Full load**: what a record of 1 KiB takes of the CPU when the queue is always full.
@@ -14,6 +16,7 @@
 //! `WOODCHUCK_BENCH_ROUNDS` sets how many turns (7), `WOODCHUCK_BENCH_CASE` picks one table,
 //! `WOODCHUCK_BENCH_DIRECTORY` says where the files go.
 
+mod beside;
 mod commits;
 mod recovery;
 
@@ -24,6 +27,7 @@ use woodchuck_benches::{by_turns, directory, in_own_process, median, number};
 use woodchuck_io::ceiling::{Access, Took, Transfers};
 use woodchuck_io::runtime::CompletionMode;
 
+use beside::Large;
 use commits::Load;
 
 /// What the ring writes over and over.
@@ -35,6 +39,10 @@ const MIB: usize = 1 << 20;
 enum Way {
     /// Commits through the log.
     Log(Load),
+    /// So many durable blocks of 4 KiB, one at a time, beside 4 of 1 MiB, all through bare rings.
+    RingBeside(u64),
+    /// So many lone small commits beside large ones.
+    Beside(Large, u64),
     /// Durable blocks of so many bytes through a bare ring, so many in flight, so many in all.
     Ring(usize, usize, u64),
     /// Opening a log that is there.
@@ -48,7 +56,7 @@ enum Way {
 /// A table: its name, and the ways by name. The first is what the others are compared with.
 type Table = (&'static str, &'static [(&'static str, Way)]);
 
-const TABLES: [Table; 6] = [
+const TABLES: [Table; 7] = [
     (
         "Lone commits of 100 B",
         &[
@@ -61,7 +69,8 @@ const TABLES: [Table; 6] = [
         &[
             ("bare ring, 1 MiB", Way::Ring(MIB, 1, 1200)),
             ("bare ring, 1 MiB and 4 KiB", Way::Ring(MIB + 4096, 1, 1200)),
-            ("log", Way::Log(Load::Large { bytes: MIB, in_flight: 1, commits: 1200 })),
+            ("log", large(1, false)),
+            ("log, in lanes", large(1, true)),
         ],
     ),
     (
@@ -69,7 +78,17 @@ const TABLES: [Table; 6] = [
         &[
             ("bare ring, 1 MiB", Way::Ring(MIB, 4, 2400)),
             ("bare ring, 1 MiB and 4 KiB", Way::Ring(MIB + 4096, 4, 2400)),
-            ("log", Way::Log(Load::Large { bytes: MIB, in_flight: 4, commits: 2400 })),
+            ("log", large(4, false)),
+            ("log, in lanes", large(4, true)),
+        ],
+    ),
+    (
+        "A lone commit of 100 B, beside 4 of 1 MiB",
+        &[
+            ("bare ring, 4 KiB beside 1 MiB", Way::RingBeside(2500)),
+            ("log, nothing beside", Way::Beside(Large::None, 5000)),
+            ("log, in order", Way::Beside(Large::InOrder, 2500)),
+            ("log, in lanes", Way::Beside(Large::InALane, 2500)),
         ],
     ),
     (
@@ -102,6 +121,11 @@ const TABLES: [Table; 6] = [
 
 const fn partitions(tasks: usize, waiting: usize) -> Way {
     Way::Log(Load::Partitions { bytes: 100, tasks, waiting, commits: 1_500_000 })
+}
+
+const fn large(in_flight: usize, in_lanes: bool) -> Way {
+    let commits = 1200 * (1 + in_flight as u64 / 4);
+    Way::Log(Load::Large { bytes: MIB, in_flight, in_lanes, commits })
 }
 
 /// The table that is about bytes rather than commits.
@@ -150,6 +174,8 @@ fn ring(path: &Path, bytes: usize, in_flight: usize, transfers: u64) -> Figures 
 fn measure_here(way: Way, directory: &Path) -> Figures {
     match way {
         Way::Log(load) => commits::measure(load, directory),
+        Way::RingBeside(blocks) => beside::ring(blocks, directory),
+        Way::Beside(large, commits) => beside::measure(large, commits, directory),
         Way::Ring(bytes, in_flight, transfers) => {
             ring(&directory.join("ring"), bytes, in_flight, transfers)
         }
@@ -207,6 +233,11 @@ fn main() {
         let Figures { rate, median, late, busy } = measure_here(way, Path::new(directory));
         println!("{rate} {median} {late} {busy}");
         return;
+    }
+    if let [_, flag, path] = &arguments[..]
+        && flag == "--write-large"
+    {
+        return beside::write_large(Path::new(path));
     }
     if !arguments.iter().any(|argument| argument == "--bench") {
         println!("nothing is measured without `cargo bench`");

@@ -7,6 +7,7 @@ use super::image::{Image, path, recover_carrying, recover_from};
 use super::writer::{Played, contexts, file, header, next, played, segment};
 use crate::error::LogError;
 use crate::format::{Commits, HEADER_BYTES, Kind, Name, Reference, Stored, reference_prefix};
+use crate::limits::LARGE_IN_A_ROW;
 use crate::segments::Holds;
 use crate::writer::{BodyWrite, Taken, Write};
 use crate::{Lane, LogOptions};
@@ -34,6 +35,17 @@ fn body(state: &mut Played) -> BodyWrite<()> {
 
 fn done(state: &mut Played, write: Write<()>) {
     state.complete(write.lsn, write.buffer);
+}
+
+/// Makes all durable that waits.
+fn drain(state: &mut Played) {
+    while let Some(BodyWrite { number, buffer, .. }) = state.next_body() {
+        state.complete_body(number, buffer);
+    }
+    while let Some(frame) = next(state) {
+        done(state, frame);
+    }
+    contexts(state);
 }
 
 #[test]
@@ -107,15 +119,6 @@ fn without_a_place_beside_the_frames_a_large_commit_stands_in_one() {
         asked += LARGE;
     }
     assert!(asked as u64 >= options.segment_bytes / 4, "{asked} bytes made a file worth having");
-    let drain = |state: &mut Played| {
-        while let Some(BodyWrite { number, buffer, .. }) = state.next_body() {
-            state.complete_body(number, buffer);
-        }
-        while let Some(frame) = next(state) {
-            done(state, frame);
-        }
-        contexts(state);
-    };
     drain(&mut state);
     state.set_prepared(segment(4));
     state.give_up_bodies();
@@ -157,6 +160,31 @@ fn what_is_held_back_has_its_place_in_the_log() {
         done(&mut state, frame);
     }
     assert_eq!(contexts(&mut state), (0..taken).collect::<Vec<u32>>());
+}
+
+#[test]
+fn large_commits_alone_stand_in_the_log() {
+    let options = LogOptions { queue_bytes: 1 << 20, ..LogOptions::small() };
+    let mut state = played(options);
+    let mut generation = 2;
+    let mut taken = Vec::new();
+    for context in 0..LARGE_IN_A_ROW + 10 {
+        if state.needs_bodies() {
+            state.set_prepared_bodies(file(Holds::Bodies, generation));
+            generation += 1;
+        }
+        if state.needs_segment() {
+            state.set_prepared(segment(generation));
+            generation += 1;
+        }
+        taken.push(take(&mut state, u64::from(context), LARGE, context));
+        drain(&mut state);
+    }
+    let bodies = taken.iter().filter(|taken| **taken == Taken::HasBody).count();
+    assert!(bodies > 50, "{bodies} of {} have bodies", taken.len());
+    assert!(taken[LARGE_IN_A_ROW as usize..].iter().all(|taken| *taken == Taken::Gathers));
+    assert_eq!(take(&mut state, 1, SMALL, 0), Taken::Gathers);
+    assert_eq!(take(&mut state, 2, LARGE, 0), Taken::HasBody, "somebody waits now");
 }
 
 #[test]

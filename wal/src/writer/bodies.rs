@@ -14,6 +14,9 @@
 //!    frames for bodies.
 //! 3. `complete_body`: the reference gathers in the next frame, and is acknowledged with it.
 //!
+//! As long as nobody commits anything small, nobody is held up, and a large commit goes into the log
+//! like any other: one write for each is less than two.
+//!
 //! Commits of the same lane keep their order: behind one that is held back, the others of its lane
 //! are held back too.
 
@@ -27,7 +30,7 @@ use woodchuck_io::limits::BLOCK_BYTES;
 use super::{Purpose, State};
 use crate::error::LogError;
 use crate::format::{REFERENCE_BYTES, Reference, checksum, frame_bytes, prefix, reference_prefix};
-use crate::limits::{BODIES_SHARE, COMMIT_CHARGE_BYTES, COMMIT_PREFIX_BYTES};
+use crate::limits::{BODIES_SHARE, COMMIT_CHARGE_BYTES, COMMIT_PREFIX_BYTES, LARGE_IN_A_ROW};
 use crate::segments::Segment;
 use crate::{Lane, Lsn};
 
@@ -99,6 +102,8 @@ pub(crate) struct Bodies<F, T> {
     prepared: Option<Segment<F>>,
     /// Bytes of large commits, up to those that made a file worth having.
     asked_bytes: u64,
+    /// Large commits since the last small one.
+    in_a_row: u32,
     /// Commits that are held back, oldest first in each lane; no lane is empty.
     lanes: BTreeMap<Lane, VecDeque<Held<T>>>,
     /// What the held ones take in frames, at most.
@@ -117,6 +122,7 @@ impl<F, T> Bodies<F, T> {
             offset: None,
             prepared: None,
             asked_bytes: 0,
+            in_a_row: 0,
             lanes: BTreeMap::new(),
             held_bytes: 0,
             queue: VecDeque::new(),
@@ -254,7 +260,8 @@ impl<F, T> State<F, T> {
             return Err((error, context));
         }
         let charged = bytes + COMMIT_CHARGE_BYTES;
-        if is_large {
+        if is_large && self.bodies.in_a_row < LARGE_IN_A_ROW {
+            self.bodies.in_a_row += 1;
             self.bodies.asked_bytes = self.bodies.asked_bytes.saturating_add(bytes as u64);
             let padded = bytes.next_multiple_of(BLOCK_BYTES);
             if let Some((file, offset)) = self.bodies.place(padded as u64) {
@@ -281,6 +288,7 @@ impl<F, T> State<F, T> {
             }
         }
         if self.bodies.lanes.contains_key(&lane) {
+            self.saw_commit(bytes);
             self.waiting_bytes += charged;
             let what = What::Commit(parts.concat());
             let frame_bytes = frame_bytes(COMMIT_PREFIX_BYTES + bytes);
@@ -349,6 +357,13 @@ impl<F, T> State<F, T> {
     /// come as for the first.
     pub(crate) const fn give_up_bodies(&mut self) {
         self.bodies.asked_bytes = 0;
+    }
+
+    /// A commit was taken that large ones may hold up.
+    pub(super) const fn saw_commit(&mut self, bytes: usize) {
+        if bytes < self.options.indirect_bytes {
+            self.bodies.in_a_row = 0;
+        }
     }
 
     /// A frame that holds references was acknowledged.
