@@ -4,10 +4,11 @@
 //! that is missing, or not what was written, is damage.
 
 use std::collections::BTreeMap;
+use std::io;
 
 use bytes::Bytes;
 use woodchuck_io::limits::BLOCK_BYTES;
-use woodchuck_io::{Disk, File};
+use woodchuck_io::{Buffer, Disk, File};
 
 use crate::error::LogError;
 use crate::format::{Name, Reference, checksum};
@@ -70,7 +71,7 @@ impl<F: File> BodyFiles<F> {
         if bytes == 0 {
             return Ok(Ok(Bytes::new()));
         }
-        let body = match read_whole(&found.file, offset, bytes).await {
+        let body = match read_patiently(&found.file, offset, bytes).await {
             Ok(buffer) => Bytes::from_owner(buffer).slice(..length as usize),
             Err(error) if is_damage(&error) => {
                 return Ok(Err(format!("{place} cannot be read: {error}")));
@@ -84,4 +85,19 @@ impl<F: File> BodyFiles<F> {
         }
         Ok(Ok(body))
     }
+}
+
+/// Reads whole blocks; each by itself, like those of frames, if the disk fails to read them together:
+/// an error of a moment is no damage.
+async fn read_patiently<F: File>(file: &F, offset: u64, bytes: usize) -> io::Result<Buffer> {
+    match read_whole(file, offset, bytes).await {
+        Err(error) if is_damage(&error) => {}
+        read => return read,
+    }
+    let mut whole = Buffer::with_capacity(bytes);
+    while whole.len() < bytes {
+        let block = read_whole(file, offset + whole.len() as u64, BLOCK_BYTES).await?;
+        whole.extend_from_slice(&block);
+    }
+    Ok(whole)
 }
