@@ -329,7 +329,9 @@ async fn retire<E: Env, T>(shared: &Shared<E, T>, stock: &mut Stock, segment: &S
         let retired = shared.folder.retire(name, number).await;
         if retired.is_ok() {
             stock.spares.push(number);
-            shared.state.borrow_mut().statistics.segments_recycled += 1;
+            let statistics = &mut shared.state.borrow_mut().statistics;
+            statistics.segments_recycled += 1;
+            statistics.body_files_recycled += u64::from(segment.holds == Holds::Bodies);
         }
         retired
     } else {

@@ -176,6 +176,8 @@ pub struct Statistics {
     pub segments_prepared: u64,
     /// Segments that were put away to be used again.
     pub segments_recycled: u64,
+    /// Those of them that held the bytes of large commits.
+    pub body_files_recycled: u64,
     /// Segments and spares that were removed.
     pub segments_removed: u64,
     /// Submissions refused because the queue was full.
