@@ -4,7 +4,8 @@
 //! closes it, opens it again with other options, and is struck down at any moment, also while it
 //! opens or creates the log. A seed draws the kind of disk, the processes' options and habits, the
 //! world's faults, and what hinders each process: a disk that stalls, is slow, is full or fails an
-//! operation.
+//! operation. In half of all worlds the processes submit in lanes, and the bytes of large commits
+//! stand in files of bodies.
 //!
 //! A model outside the world knows of each commit whether it must, may or must not be there, and
 //! every opening is held against it. In the end a process opens the log undisturbed. In half of all
@@ -15,6 +16,7 @@
 //! miss then depends on what the disk has done, not on what it might: see `Promise`. A disk that
 //! only fails operations, and says so, costs nothing that was acknowledged.
 
+mod damage;
 mod faults;
 mod model;
 mod process;
@@ -30,8 +32,8 @@ use woodchuck_sim::{DiskOperation, DiskProfile, FaultKind, Faults, MachineId, Re
 use woodchuck_wal::{LogError, LogOptions};
 
 use faults::{UNAFFECTED_BY, UNAFFECTED_UNRESTRICTED};
-use model::{Entry, Model, Promise};
-use process::{DIRECTORY, Ending, Orders, Shared, run};
+use model::{Model, Promise, UNIQUE_BYTES};
+use process::{Ending, Orders, Shared, run};
 
 const BLOCK: u64 = BLOCK_BYTES as u64;
 
@@ -45,14 +47,14 @@ const END_LIMIT: Duration = Duration::from_secs(600);
 /// Commits that a process submits at most, if it lives so long.
 const COMMITS: u64 = 240;
 
-/// Commits that are submitted before the log is damaged.
-const COMMITS_TO_DAMAGE: u64 = 40;
-
 /// How long a process lives at most: while it opens its log, and while it works with it.
 const LIFE_MICROS: (u64, u64) = (4_000, 40_000);
 
 /// Bytes of segments, besides those of [`LogOptions::small`].
 const SEGMENT_BYTES: (u64, u64) = (48 << 10, 96 << 10);
+
+/// Smallest commits that processes which submit in lanes have written beside the frames.
+const INDIRECT_BYTES: usize = 2 << 10;
 
 /// How long to wait for the disk to be at work before a process is struck down.
 const BUSY_WAIT: Duration = Duration::from_millis(5);
@@ -96,6 +98,10 @@ const REPAIRED: &str = "a log was opened when its damage was undone";
 const STRUCK_EARLY: &str = "struck while it opened";
 const LOST: &str = "a damaged disk cost what was acknowledged";
 const CORRUPT: &str = "a damaged log was refused";
+const OVERTAKEN: &str = "a commit was acknowledged before an earlier one of another lane";
+const BODY_SERVED: &str = "a large commit was served from beside the frames";
+const BODIES_RECYCLED: &str = "a file of bodies was used again";
+const BODY_REFUSED: &str = "a damaged body was refused";
 
 /// The scenario.
 #[must_use]
@@ -116,11 +122,22 @@ fn set(stage: &mut Stage) {
     be_honest(stage);
     let budgeted = stage.regime() == Regime::Budgeted;
     let marks: &[&'static str] = if budgeted {
-        &[POISONED, FAILED_TO_OPEN, DAMAGE_REFUSED, REPAIRED, STRUCK_EARLY, RECYCLED, BUSY, FULL]
+        &[
+            POISONED,
+            FAILED_TO_OPEN,
+            DAMAGE_REFUSED,
+            REPAIRED,
+            STRUCK_EARLY,
+            RECYCLED,
+            BUSY,
+            FULL,
+            BODIES_RECYCLED,
+            BODY_REFUSED,
+        ]
     } else {
         &[POISONED, FAILED_TO_OPEN, LOST, CORRUPT]
     };
-    for mark in marks.iter().chain(&[TORN, CARRIED, REORDERED]) {
+    for mark in marks.iter().chain(&[TORN, CARRIED, REORDERED, OVERTAKEN, BODY_SERVED]) {
         stage.sometimes(mark);
     }
     stage.limit(Limits { steps: STEPS, ..Limits::default() });
@@ -134,8 +151,10 @@ fn set(stage: &mut Stage) {
     let model = Rc::clone(&shared.model);
     let rounds = 1 + stage.draw("rounds", 8);
     let damaged = budgeted && stage.draw("damaged", 2) == 1;
+    let in_lanes = stage.draw("lanes", 2) == 1;
     stage.plan(move |director| async move {
-        let plan = Plan { director, machine, shared, budgeted, filled: Cell::default() };
+        let filled = Cell::default();
+        let plan = Plan { director, machine, shared, budgeted, in_lanes, filled };
         for _ in 0..rounds {
             plan.round().await;
         }
@@ -191,7 +210,12 @@ fn tell(model: &Model, observer: &Observer, budgeted: bool) {
     count("", "unacknowledged served", told.unacknowledged_served);
     count("", "unacknowledged lost", told.unacknowledged_lost);
     count("", "reads", told.reads);
+    count("", "bodies read", told.bodies_read);
     count("", "trims", told.trims);
+    count("", "bodies", told.bodies);
+    count(BODY_SERVED, "bodies served", told.bodies_served);
+    count(OVERTAKEN, "overtakings", told.overtakings);
+    count(only_budgeted(BODIES_RECYCLED), "files of bodies recycled", done.body_files_recycled);
     count("", "segments begun", done.start_frames);
     count("", "witnesses", done.witness_frames);
     count("", "torn frames", told.torn_frames);
@@ -210,6 +234,8 @@ struct Plan {
     machine: MachineId,
     shared: Shared,
     budgeted: bool,
+    /// Whether processes may submit in lanes.
+    in_lanes: bool,
     /// Whether the disk was filled and still is.
     filled: Cell<bool>,
 }
@@ -267,13 +293,30 @@ impl Plan {
         // Mostly small commits, sometimes so large that a segment holds few.
         let bytes = 100 << (3 * self.choose(3));
         let again = LogOptions { frames_in_flight: 2, ..LogOptions::small() };
-        Orders {
+        let orders = Orders {
             options,
             commits: 8 + self.choose(COMMITS),
             bytes,
             trims: self.choose(4) > 0,
             again: (self.choose(4) == 1).then_some(again),
+            ..Orders::look()
+        };
+        self.with_lanes(orders)
+    }
+
+    /// Has a process submit in lanes, if processes may, or seven in eight of them.
+    fn with_lanes(&self, orders: Orders) -> Orders {
+        if !self.in_lanes {
+            return orders;
         }
+        let lanes = if self.choose(8) == 1 { 0 } else { 1 + self.choose(4) };
+        let options = LogOptions {
+            indirect_bytes: INDIRECT_BYTES << self.choose(3),
+            // Several large commits wait at a time.
+            queue_bytes: 4 * orders.options.queue_bytes,
+            ..orders.options
+        };
+        Orders { options, lanes, least: UNIQUE_BYTES, ..orders }
     }
 
     fn start(&self, orders: Orders) {
@@ -422,99 +465,6 @@ impl Plan {
     }
 }
 
-/// What is done to a log that was closed, to see that it is noticed.
-impl Plan {
-    async fn damage(&self) {
-        let usual = Orders { commits: COMMITS_TO_DAMAGE, bytes: 900, ..Orders::look() };
-        self.start(usual);
-        self.ended().await;
-        self.judge().await;
-        let Some(entry) = self.draw_needed() else { return };
-        let disk = self.world().disk(self.machine);
-        let path = segment(&entry);
-        let whole = disk.read(&path).unwrap_or_default();
-        let Damage { exact, undone } = self.damage_one(&entry, &whole);
-        let before = disk.files();
-        self.start(Orders::look());
-        self.ended().await;
-        let ending = self.shared.ending.take();
-        let noticed = match &ending {
-            Some(Ending::Refused(LogError::Corrupt { first_lost, lost_below, .. })) => {
-                first_lost < lost_below && (!exact || first_lost.get() <= entry.lsn.get())
-            }
-            _ => false,
-        };
-        if !noticed {
-            return self.violated("notices", format!("{entry:?} was damaged: {ending:?}")).await;
-        }
-        self.director.observer().hit(DAMAGE_REFUSED);
-        self.director.observer().count("corrupt", 1);
-        if disk.files() != before {
-            return self.violated("changes-nothing", format!("{before:?} were there")).await;
-        }
-        if undone {
-            disk.write(&path, &whole);
-            self.start(Orders::look());
-            self.ended().await;
-            self.judge().await;
-            self.director.observer().hit(REPAIRED);
-        }
-    }
-
-    /// A commit that the log still needs.
-    fn draw_needed(&self) -> Option<Entry> {
-        let model = self.shared.model.borrow();
-        let known: Vec<&Entry> = model.needed().iter().filter(|entry| entry.length > 0).collect();
-        let index = self.choose(known.len().max(1) as u64) as usize;
-        known.get(index).map(|&entry| entry.clone())
-    }
-
-    /// Damages a commit's place, or its segment.
-    fn damage_one(&self, entry: &Entry, whole: &[u8]) -> Damage {
-        let (path, disk) = (segment(entry), self.world().disk(self.machine));
-        let at = entry.location.offset + self.choose(entry.length as u64);
-        let block = at / BLOCK * BLOCK;
-        let newest = self.shared.model.borrow().kept.last().map(|last| last.location.segment);
-        match self.choose(6) {
-            0 => disk.flip_bit(&path, at, self.choose(8) as u8),
-            1 => disk.zero(&path, block, BLOCK_BYTES),
-            2 => {
-                disk.break_block(&path, block);
-                // It stays so until a process writes there, and none does.
-                return Damage { exact: true, undone: false };
-            }
-            3 => {
-                disk.zero(&path, 0, BLOCK_BYTES);
-                return Damage { exact: false, undone: true };
-            }
-            // The newest alone is not missed.
-            4 if newest != Some(entry.location.segment) => {
-                disk.remove(&path);
-                return Damage { exact: false, undone: true };
-            }
-            _ => {
-                // A write that was meant for another place.
-                let from = ((block + BLOCK) % whole.len() as u64) as usize;
-                disk.overwrite(&path, block, &whole[from..from + BLOCK_BYTES]);
-            }
-        }
-        Damage { exact: true, undone: true }
-    }
-}
-
-/// Damage that was done.
-struct Damage {
-    /// Whether the commit is lost for certain. Where a segment is lost that holds copies, the
-    /// originals may be there.
-    exact: bool,
-    /// Whether putting the segment's bytes back undoes it.
-    undone: bool,
-}
-
-fn segment(entry: &Entry) -> String {
-    format!("{DIRECTORY}/{:016x}.wal", entry.location.segment)
-}
-
 #[cfg(test)]
 mod tests {
     use woodchuck_sim::scenario::{Campaign, RunOptions, Tally};
@@ -562,6 +512,12 @@ mod tests {
             ("poisoned", 5),
             ("refused", 10),
             ("corrupt", 50),
+            ("bodies", 1_400),
+            ("bodies read", 50),
+            ("bodies served", 1_700),
+            ("bodies damaged", 9),
+            ("files of bodies recycled", 35),
+            ("overtakings", 1_800),
         ];
         require(&tally, &least);
     }
@@ -578,8 +534,23 @@ mod tests {
             ("poisoned", 20),
             ("refused", 60),
             ("corrupt", 30),
+            ("bodies", 1_800),
+            ("bodies read", 60),
+            ("bodies served", 1_400),
+            ("files of bodies recycled", 55),
+            ("overtakings", 2_400),
         ];
         require(&tally, &least);
+    }
+
+    /// Of these worlds' disks, one read fails, once, which was the read of a body. Opening called that
+    /// damage, though the next read of the same blocks gave them.
+    #[test]
+    fn a_body_that_cannot_be_read_at_once_is_not_damaged() {
+        for seed in [2116, 2323, 2774, 2973] {
+            play(seed..seed + 1, Regime::Budgeted);
+        }
+        play(592..593, Regime::Unrestricted);
     }
 
     #[test]

@@ -1,38 +1,54 @@
 //! What the log must remember, may remember and must not.
 //!
 //! The model stands outside the world, so no crash takes anything from it. Of each commit it knows
-//! behind which other it was submitted, and of the log's present line what was acknowledged or
-//! served. A commit **must** survive if it was acknowledged, or served by a recovery, and is not
-//! below a trim point that the process asked for; it **may** if it was submitted since the latest
-//! recovery and not acknowledged; every other **must not** be there. How much of that can be asked
-//! for is a [`Promise`], and depends on what the disk has done.
+//! behind which other of its lane it was submitted, and of the log's present line what was
+//! acknowledged or served. A commit **must** survive if it was acknowledged, or served by a
+//! recovery, and is not below a trim point that the process asked for; it **may** if it was submitted
+//! since the latest recovery and not acknowledged, and all before it in its lane are there; every
+//! other **must not** be there. How much of that can be asked for is a [`Promise`], and depends on
+//! what the disk has done.
+//!
+//! Commits that are submitted in no lane are a lane of their own. A log without lanes so has one
+//! line, the whole of which is in the order of submission.
 
-use std::collections::VecDeque;
+mod line;
 
-use woodchuck_wal::{Committed, Location, Lsn, Recovered, Recovery, Statistics, Verdict};
+use std::collections::{BTreeMap, VecDeque};
+
+use woodchuck_io::limits::BLOCK_BYTES;
+use woodchuck_wal::{Committed, Lane, Location, Lsn, Recovered, Recovery, Statistics, Verdict};
+
+/// Shortest commit that is told from every other by its content alone.
+pub(super) const UNIQUE_BYTES: usize = 16;
 
 /// What a log promises on a disk that has done what it has done; each promises less than the one
 /// before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Promise {
     /// Nothing on media changed by itself: all that was acknowledged or served is there, and behind
-    /// it any number of the commits that wait, in order. Opening never says that it is damaged.
+    /// it any number of the commits that wait, in the order of each lane. Opening never says that it
+    /// is damaged.
     Everything,
     /// One block was spoilt. Opening may be refused. If it is not, all frames are there that a later
     /// durable frame says were durable; what may be missing is an end of the rest.
     Witnessed,
     /// Any number of blocks were spoilt, or writes undone. Opening may be refused. If it is not, what
-    /// is served is one line of commits as they were submitted, one behind the other, and the first
-    /// of them is not above the trim point. The line may end sooner than it did.
+    /// is served is one line of commits as they were submitted, one behind the other in each lane,
+    /// and the first of them is not above the trim point. The line may end sooner than it did.
     OneLine,
 }
 
 /// A commit that was made.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Made {
     length: usize,
-    /// The commit before it in the log, if any.
+    lane: Option<Lane>,
+    /// Whether it may stand beside the frames, and be overtaken by others.
+    is_large: bool,
+    /// The commit before it in its lane, if any.
     before: Option<u64>,
+    /// The commit in front of it in the log, of whatever lane, if that is known.
+    behind: Option<u64>,
     /// The frame it was acknowledged or served in.
     lsn: Option<Lsn>,
     /// What was known durable when it was submitted: its frame's watermark is not below it. `None`
@@ -47,6 +63,28 @@ pub(super) struct Entry {
     pub(super) length: usize,
     pub(super) lsn: Lsn,
     pub(super) location: Location,
+    /// Whether it stands beside the frames.
+    pub(super) is_body: bool,
+}
+
+/// Where the latest commits are: the next are behind them.
+#[derive(Debug, Default)]
+struct Places {
+    in_frames: Option<Location>,
+    /// In each file of bodies, of each lane.
+    in_bodies: BTreeMap<(u64, Option<Lane>), Location>,
+}
+
+impl Places {
+    /// Whether the next commit may be there.
+    fn advance(&mut self, lane: Option<Lane>, is_body: bool, location: Location) -> bool {
+        let last = if is_body {
+            self.in_bodies.insert((location.segment, lane), location)
+        } else {
+            self.in_frames.replace(location)
+        };
+        last.is_none_or(|last| last < location)
+    }
 }
 
 /// What happened to one log, over all processes of a world. Its methods give what contradicts it.
@@ -55,8 +93,12 @@ pub(super) struct Model {
     made: Vec<Made>,
     /// The present line: acknowledged, or served by a recovery, oldest first.
     pub(super) kept: Vec<Entry>,
-    /// Submitted since the latest recovery and not acknowledged, oldest first.
-    pub(super) pending: VecDeque<u64>,
+    /// Submitted since the latest recovery and not acknowledged, oldest first in each lane; no lane
+    /// is empty.
+    pending: BTreeMap<Option<Lane>, VecDeque<u64>>,
+    /// The last of each lane that was acknowledged or served, and not lost.
+    lasts: BTreeMap<Option<Lane>, Option<u64>>,
+    places: Places,
     /// No frame below it is needed.
     trim: Option<Lsn>,
     /// A durable frame says that all frames below it were durable.
@@ -84,16 +126,24 @@ pub(super) struct Counts {
     /// Acknowledged commits that a damaged disk cost.
     pub(super) acknowledged_lost: u64,
     pub(super) reads: u64,
+    /// Those of commits that stand beside the frames.
+    pub(super) bodies_read: u64,
     pub(super) trims: u64,
     pub(super) poisoned: u64,
     pub(super) refused_full: u64,
+    /// Acknowledged commits that stand beside the frames.
+    pub(super) bodies: u64,
+    /// Those that a recovery served.
+    pub(super) bodies_served: u64,
+    /// Commits acknowledged before one that was submitted earlier, in another lane.
+    pub(super) overtakings: u64,
 }
 
 impl Model {
     /// The next commit: its number and bytes.
     pub(super) fn compose(&mut self, length: usize) -> (u64, Vec<u8>) {
         let id = self.made.len() as u64;
-        self.made.push(Made { length, before: None, lsn: None, durable: None });
+        self.made.push(Made { length, ..Made::default() });
         (id, content(id, length))
     }
 
@@ -116,12 +166,38 @@ impl Model {
     }
 
     /// A commit was taken by a log in which all frames below `durable` are.
-    pub(super) fn submitted(&mut self, id: u64, durable: Lsn) {
-        let last = self.kept.last().map(|entry| entry.id);
-        let before = self.pending.back().copied().or(last);
+    pub(super) fn submitted(&mut self, id: u64, lane: Option<Lane>, is_large: bool, durable: Lsn) {
+        let last = self.lasts.get(&lane).copied().flatten();
+        let pending = self.pending.entry(lane).or_default();
+        let before = pending.back().copied().or(last);
+        pending.push_back(id);
         let made = &mut self.made[id as usize];
-        (made.before, made.durable) = (before, Some(durable));
-        self.pending.push_back(id);
+        let (durable, is_large) = (Some(durable), is_large && lane.is_some());
+        *made = Made { lane, is_large, before, durable, ..std::mem::take(made) };
+    }
+
+    /// What waits in other lanes, and was submitted before a commit.
+    fn overtaken<'a>(
+        &self,
+        id: u64,
+        mut fronts: impl Iterator<Item = &'a u64>,
+    ) -> Result<bool, String> {
+        let mut is_first = true;
+        // Only a large commit is ever overtaken, or what stands behind one in its lane.
+        let kept_waiting = fronts.find(|front| {
+            is_first &= **front >= id;
+            **front < id && !self.made(**front).is_large
+        });
+        match kept_waiting {
+            Some(front) => Err(format!("commit {id} came before {front}, which waits for nothing")),
+            None => Ok(!is_first),
+        }
+    }
+
+    /// Whether a commit at that place stands beside the frames. One that stands in a frame just at
+    /// the begin of a block looks so too; less is asked of it then.
+    fn is_body(&self, id: u64, location: Location) -> bool {
+        self.made(id).is_large && location.offset.is_multiple_of(BLOCK_BYTES as u64)
     }
 
     /// The log was asked to trim.
@@ -130,39 +206,67 @@ impl Model {
         self.told.trims += 1;
     }
 
-    /// A commit was acknowledged: it must be the one submitted first of those that wait.
+    /// A commit was acknowledged: of its lane, it must be the one submitted first of those that wait.
     pub(super) fn acknowledged(&mut self, committed: &Committed<u64>) -> Result<(), String> {
         let &Committed { context, lsn, location, .. } = committed;
-        let id = self.pending.pop_front();
+        let lane = self.made(context).lane;
+        let waiting = self.pending.get_mut(&lane);
+        let id = waiting.and_then(VecDeque::pop_front);
+        self.pending.retain(|_, waiting| !waiting.is_empty());
         if id != Some(context) {
             return Err(format!("commit {context} was acknowledged before {id:?}"));
         }
+        let fronts = self.pending.values().filter_map(VecDeque::front);
+        self.told.overtakings += u64::from(self.overtaken(context, fronts)?);
         if committed.bytes != self.bytes(context)
             || location.length as usize != self.made(context).length
         {
             return Err(format!("commit {context} was acknowledged with other bytes"));
         }
-        if let Some(last) = self.kept.last()
-            && (last.lsn > lsn || last.location >= location)
+        let is_body = self.is_body(context, location);
+        let behind = self.kept.last();
+        if !self.places.advance(lane, is_body, location)
+            || behind.is_some_and(|last| last.lsn > lsn)
         {
             return Err(format!(
-                "commit {context} is in frame {lsn} at {location}, the one before it in {} at {}",
-                last.lsn, last.location
+                "commit {context} is in frame {lsn} at {location}, and in front of it {behind:?}"
             ));
         }
+        let behind = behind.map(|last| last.id);
         let made = &mut self.made[context as usize];
-        made.lsn = Some(lsn);
+        (made.lsn, made.behind) = (Some(lsn), behind);
         self.witnessed = self.witnessed.max(made.durable);
-        self.kept.push(Entry { id: context, length: made.length, lsn, location });
+        self.kept.push(Entry { id: context, length: made.length, lsn, location, is_body });
+        self.lasts.insert(lane, Some(context));
         self.told.acknowledged += 1;
+        self.told.bodies += u64::from(is_body);
         Ok(())
     }
 
     /// The log was closed with a witness behind its last commit.
     pub(super) fn closed(&mut self) -> Result<(), String> {
         self.witnessed = self.witnessed.max(self.kept.last().map(|entry| entry.lsn.next()));
-        let left = self.pending.len();
+        let left = self.pending_count();
         if left == 0 { Ok(()) } else { Err(format!("closed while {left} commits wait")) }
+    }
+
+    /// The log was poisoned, and gave back the contexts of what was lost: those that wait, in the
+    /// order of each lane.
+    pub(super) fn failed(&mut self, failed: &[u64]) -> Result<(), String> {
+        self.told.poisoned += 1;
+        let mut lanes: BTreeMap<Option<Lane>, VecDeque<u64>> = BTreeMap::new();
+        for &id in failed {
+            lanes.entry(self.made(id).lane).or_default().push_back(id);
+        }
+        if lanes == self.pending {
+            Ok(())
+        } else {
+            Err(format!("{lanes:?} failed, and {:?} wait", self.pending))
+        }
+    }
+
+    fn pending_count(&self) -> usize {
+        self.pending.values().map(VecDeque::len).sum()
     }
 
     /// The log is open: what was found stays, and what was not found never comes back. An error if
@@ -184,7 +288,7 @@ impl Model {
                 line
             }
         };
-        self.check_front(found, line.first().copied())?;
+        self.check_front(found, &line)?;
         if recovery.commits != found.len() as u64 || recovery.trim > self.trim_point() {
             return Err(format!("{} commits were found, and told is {recovery:?}", found.len()));
         }
@@ -193,106 +297,18 @@ impl Model {
         {
             return Err(format!("frame {} was found, and told is {recovery:?}", last.lsn));
         }
-        if !found.is_sorted_by_key(|recovered| recovered.location) {
-            return Err("locations are not in order".to_owned());
+        if !found.is_sorted_by_key(|recovered| recovered.lsn) {
+            return Err("frames are not in order".to_owned());
+        }
+        self.places = Places::default();
+        for (&id, recovered) in line.iter().zip(found) {
+            let is_body = self.is_body(id, recovered.location);
+            if !self.places.advance(self.made(id).lane, is_body, recovered.location) {
+                return Err(format!("locations are not in order at {}", recovered.location));
+            }
         }
         self.settle(found, &line, recovery);
         Ok(())
-    }
-
-    /// Which commits were found, if they must be those of the present line and of those that wait.
-    fn present_line(&self, found: &[Recovered], promise: Promise) -> Result<Vec<u64>, String> {
-        let needed = self.kept.len() - self.needed().len();
-        let start = found.first().map_or(needed, |first| {
-            self.kept.partition_point(|entry| entry.lsn < first.lsn).min(needed)
-        });
-        let known = &self.kept[start..];
-        let must = match promise {
-            Promise::Everything => known.len(),
-            _ => known.partition_point(|entry| Some(entry.lsn) < self.witnessed),
-        };
-        if found.len() < must {
-            return Err(format!(
-                "{must} commits must be there, the last in frame {}, and {} are",
-                known[must - 1].lsn,
-                found.len()
-            ));
-        }
-        if found.len() > known.len() + self.pending.len() {
-            let more = found.len() - known.len() - self.pending.len();
-            return Err(format!("{more} commits that nobody submitted since the latest recovery"));
-        }
-        let line = known.iter().map(|entry| entry.id).chain(self.pending.iter().copied());
-        let line: Vec<u64> = line.take(found.len()).collect();
-        for (&id, recovered) in line.iter().zip(found) {
-            self.check_commit(id, recovered)?;
-        }
-        Ok(line)
-    }
-
-    fn check_commit(&self, id: u64, recovered: &Recovered) -> Result<(), String> {
-        let (lsn, known) = (recovered.lsn, self.made(id).lsn);
-        if recovered.bytes != self.bytes(id) {
-            return Err(format!("in frame {lsn} there is something else than commit {id}"));
-        }
-        if known.is_some_and(|known| known != lsn) {
-            return Err(format!("commit {id} of frame {known:?} is in frame {lsn}"));
-        }
-        Ok(())
-    }
-
-    /// Which commits were found, if they may be of any line that there ever was.
-    fn any_line(&self, found: &[Recovered]) -> Result<Vec<u64>, String> {
-        // Short commits look alike, so that several lines may fit. A line follows from its last
-        // commit, as each knows the one before it.
-        let Some(first) = found.first() else { return Ok(Vec::new()) };
-        let taken = |&id: &u64| self.made(id).durable.is_some();
-        let all = || (0..self.made.len() as u64).filter(taken);
-        let mut lasts: Vec<u64> =
-            all().filter(|&id| self.check_commit(id, first).is_ok()).collect();
-        for (index, recovered) in found.iter().enumerate().skip(1) {
-            let follows =
-                |&id: &u64| self.made(id).before.is_some_and(|before| lasts.contains(&before));
-            let later = all().filter(follows);
-            let later = later.filter(|&id| self.check_commit(id, recovered).is_ok()).collect();
-            if lasts.is_empty() {
-                break;
-            }
-            let earlier = std::mem::replace(&mut lasts, later);
-            if lasts.is_empty() {
-                return Err(format!(
-                    "the commit in frame {}, the {}th that was found, was never submitted behind \
-                     commit {earlier:?}",
-                    recovered.lsn,
-                    index + 1
-                ));
-            }
-        }
-        let mut last = lasts.last().copied();
-        let mut line: Vec<u64> = Vec::with_capacity(found.len());
-        while let Some(id) = last.filter(|_| line.len() < found.len()) {
-            line.push(id);
-            last = self.made(id).before;
-        }
-        line.reverse();
-        if line.len() == found.len() {
-            Ok(line)
-        } else {
-            Err(format!("in frame {} there is no commit that was submitted", first.lsn))
-        }
-    }
-
-    /// What is missing in front was trimmed.
-    fn check_front(&self, found: &[Recovered], first: Option<u64>) -> Result<(), String> {
-        let missing = first.and_then(|id| self.made(id).before).and_then(|id| self.made(id).lsn);
-        match missing.filter(|&lsn| lsn >= self.trim_point()) {
-            Some(lsn) => Err(format!(
-                "frame {lsn} is missing in front of {}, and was not trimmed: {} was",
-                found[0].lsn,
-                self.trim_point()
-            )),
-            None => Ok(()),
-        }
     }
 
     /// What was found is the present line now.
@@ -302,23 +318,45 @@ impl Model {
             self.told.torn_tails += 1;
             self.told.torn_frames += frames;
         }
-        let served = line.iter().filter(|id| self.pending.contains(id)).count();
+        let pending = std::mem::take(&mut self.pending);
+        let is_pending = |id: &&u64| {
+            let waiting = pending.get(&self.made(**id).lane);
+            waiting.is_some_and(|waiting| waiting.contains(id))
+        };
+        let served = line.iter().filter(is_pending).count();
+        let waited: usize = pending.values().map(VecDeque::len).sum();
         self.told.unacknowledged_served += served as u64;
-        self.told.unacknowledged_lost += (self.pending.len() - served) as u64;
+        self.told.unacknowledged_lost += (waited - served) as u64;
         let first = found.first().map_or(recovery.trim, |first| first.lsn);
         let known = self.kept.iter().filter(|entry| entry.lsn >= first).count();
         self.told.acknowledged_lost += known.saturating_sub(line.len()) as u64;
-        self.kept = line
-            .iter()
-            .zip(found)
-            .map(|(&id, recovered)| {
-                let &Recovered { lsn, location, .. } = recovered;
-                self.made[id as usize].lsn = Some(lsn);
-                Entry { id, length: self.made(id).length, lsn, location }
-            })
-            .collect();
-        self.pending.clear();
+        self.go_back(found.first().map_or(recovery.next_lsn, |first| first.lsn));
+        self.kept.clear();
+        for (&id, recovered) in line.iter().zip(found) {
+            let &Recovered { lsn, location, .. } = recovered;
+            let is_body = self.is_body(id, location);
+            let behind = self.kept.last().map(|last| last.id);
+            let made = &mut self.made[id as usize];
+            made.lsn = Some(lsn);
+            made.behind = made.behind.or(behind);
+            self.kept.push(Entry { id, length: made.length, lsn, location, is_body });
+            self.lasts.insert(made.lane, Some(id));
+            self.told.bodies_served += u64::from(is_body);
+        }
         self.witnessed = self.witnessed.min(Some(recovery.next_lsn));
+    }
+
+    /// Forgets of each lane's last commits those that are not in front of a frame.
+    fn go_back(&mut self, frame: Lsn) {
+        for last in self.lasts.values_mut() {
+            while let Some(id) = *last {
+                let made = &self.made[id as usize];
+                if made.lsn.is_some_and(|lsn| lsn < frame) {
+                    break;
+                }
+                *last = made.before;
+            }
+        }
     }
 
     /// What the open log has done so far.
@@ -338,6 +376,7 @@ impl Model {
         sum.completed_out_of_order += done.completed_out_of_order;
         sum.segments_prepared += done.segments_prepared;
         sum.segments_recycled += done.segments_recycled;
+        sum.body_files_recycled += done.body_files_recycled;
         sum.refused_busy += done.refused_busy;
         sum.refused_full += done.refused_full;
     }
@@ -352,12 +391,16 @@ impl Model {
 /// at every other place.
 pub(super) fn content(id: u64, length: usize) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(length + 8);
-    // Odd factors make each word of a commit another one than the same word of any other.
-    let mut word = id.wrapping_mul(0x9E37_79B9_7F4A_7C15).wrapping_add(0x5851_F42D_4C95_7F2D);
+    let mut word = first_word(id);
     while bytes.len() < length {
         bytes.extend_from_slice(&word.to_le_bytes());
         word = word.wrapping_mul(0x2545_F491_4F6C_DD1D).rotate_left(29).wrapping_add(id);
     }
     bytes.truncate(length);
     bytes
+}
+
+/// Odd factors make each word of a commit another one than the same word of any other.
+const fn first_word(id: u64) -> u64 {
+    id.wrapping_mul(0x9E37_79B9_7F4A_7C15).wrapping_add(0x5851_F42D_4C95_7F2D)
 }

@@ -8,11 +8,14 @@ use std::time::Duration;
 use woodchuck_io::{Env, RandomStream};
 use woodchuck_sim::SimEnv;
 use woodchuck_sim::scenario::Observer;
-use woodchuck_wal::{Log, LogError, LogOptions, Lsn, Recovered};
+use woodchuck_wal::{Lane, Log, LogError, LogOptions, Lsn, Recovered};
 
 use super::model::{Entry, Model, content};
 
 pub(super) const DIRECTORY: &str = "/data/log";
+
+/// How much longer large commits of lanes are, at most, than they must be to stand beside the frames.
+const LARGE_BYTES: u64 = 12 << 10;
 
 /// What a process is to do.
 #[derive(Clone, Copy, Debug)]
@@ -23,6 +26,10 @@ pub(super) struct Orders {
     /// Largest usual commit.
     pub(super) bytes: u64,
     pub(super) trims: bool,
+    /// How many lanes it submits in, besides those commits that it submits in none.
+    pub(super) lanes: u64,
+    /// Bytes of its shortest commits.
+    pub(super) least: usize,
     /// With what it opens the log once more when it has closed it, if it does.
     pub(super) again: Option<LogOptions>,
 }
@@ -30,7 +37,8 @@ pub(super) struct Orders {
 impl Orders {
     /// Only opens the log, and closes it.
     pub(super) const fn look() -> Self {
-        Self { options: LogOptions::small(), commits: 0, bytes: 1, trims: false, again: None }
+        let options = LogOptions::small();
+        Self { options, commits: 0, bytes: 1, trims: false, lanes: 0, least: 0, again: None }
     }
 }
 
@@ -122,14 +130,20 @@ async fn open(env: &SimEnv, shared: &Shared, options: LogOptions) -> Result<SimL
 async fn submit_all(env: &SimEnv, log: &SimLog, shared: &Shared, orders: Orders) {
     let mut random = env.random("writer");
     for _ in 0..orders.commits {
-        let length = draw_length(&mut random, orders);
+        let (lane, length) = draw(&mut random, orders);
+        let is_large = length >= orders.options.indirect_bytes;
         let (id, bytes) = shared.model.borrow_mut().compose(length);
         loop {
             let cut = random.below(length as u64 + 1) as usize;
             let durable = log.durable();
-            match log.submit(&[&bytes[..cut], &[], &bytes[cut..]], id) {
+            let parts = [&bytes[..cut], &[], &bytes[cut..]];
+            let submitted = match lane {
+                Some(lane) => log.submit_in(lane, &parts, id),
+                None => log.submit(&parts, id),
+            };
+            match submitted {
                 Ok(()) => {
-                    shared.model.borrow_mut().submitted(id, durable);
+                    shared.model.borrow_mut().submitted(id, lane, is_large, durable);
                     break;
                 }
                 Err((error, context)) => {
@@ -157,6 +171,20 @@ async fn submit_all(env: &SimEnv, log: &SimLog, shared: &Shared, orders: Orders)
             read_back(log, shared, &mut random).await;
         }
     }
+}
+
+/// In which lane the next commit is, if in any, and how long it is.
+fn draw(random: &mut RandomStream, orders: Orders) -> (Option<Lane>, usize) {
+    if orders.lanes == 0 {
+        return (None, draw_length(random, orders).max(orders.least));
+    }
+    let lane = Some(Lane(random.below(orders.lanes + 1))).filter(|lane| lane.0 < orders.lanes);
+    let length = if random.below(4) == 0 {
+        orders.options.indirect_bytes + random.below(LARGE_BYTES) as usize
+    } else {
+        draw_length(random, orders)
+    };
+    (lane, length.max(orders.least))
 }
 
 fn draw_length(random: &mut RandomStream, orders: Orders) -> usize {
@@ -216,7 +244,9 @@ async fn read_back(log: &SimLog, shared: &Shared, random: &mut RandomStream) {
         ),
         Err(error) => shared.require("reads", shared.may_break.get(), || error.to_string()),
     }
-    shared.model.borrow_mut().told.reads += 1;
+    let told = &mut shared.model.borrow_mut().told;
+    told.reads += 1;
+    told.bodies_read += u64::from(entry.is_body);
 }
 
 async fn acknowledge(log: SimLog, shared: Shared) {
@@ -236,11 +266,7 @@ async fn acknowledge(log: SimLog, shared: Shared) {
                 shared.require("stays-well", poisoned && shared.may_break.get(), || {
                     error.to_string()
                 });
-                let failed = log.take_failed();
-                shared.require("gives-contexts-back", failed.iter().eq(&model.pending), || {
-                    format!("{failed:?} failed, and {:?} wait", model.pending)
-                });
-                model.told.poisoned += 1;
+                shared.check("gives-contexts-back", model.failed(&log.take_failed()));
                 return;
             }
         }
