@@ -27,10 +27,9 @@ impl Plan {
         self.judge().await;
         let Some(entry) = self.draw_needed() else { return };
         let disk = self.world().disk(self.machine);
-        let body = format!("{DIRECTORY}/{:016x}.body", entry.location.segment);
-        let is_body = disk.files().contains(&body);
-        let path =
-            if is_body { body } else { format!("{DIRECTORY}/{:016x}.wal", entry.location.segment) };
+        let is_body = entry.is_body;
+        let kind = if is_body { "body" } else { "wal" };
+        let path = format!("{DIRECTORY}/{:016x}.{kind}", entry.location.segment);
         let whole = disk.read(&path).unwrap_or_default();
         let Damage { exact, undone } = if is_body {
             self.damage_body(&entry, &path, &whole)

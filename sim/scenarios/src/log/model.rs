@@ -15,7 +15,6 @@ mod line;
 
 use std::collections::{BTreeMap, VecDeque};
 
-use woodchuck_io::limits::BLOCK_BYTES;
 use woodchuck_wal::{Committed, Lane, Location, Lsn, Recovered, Recovery, Statistics, Verdict};
 
 /// Shortest commit that is told from every other by its content alone.
@@ -51,6 +50,8 @@ struct Made {
     behind: Option<u64>,
     /// The frame it was acknowledged or served in.
     lsn: Option<Lsn>,
+    /// Where it is then, if that is beside the frames.
+    body: Option<Location>,
     /// What was known durable when it was submitted: its frame's watermark is not below it. `None`
     /// if no log took it.
     durable: Option<Lsn>,
@@ -194,12 +195,6 @@ impl Model {
         }
     }
 
-    /// Whether a commit at that place stands beside the frames. One that stands in a frame just at
-    /// the begin of a block looks so too; less is asked of it then.
-    fn is_body(&self, id: u64, location: Location) -> bool {
-        self.made(id).is_large && location.offset.is_multiple_of(BLOCK_BYTES as u64)
-    }
-
     /// The log was asked to trim.
     pub(super) fn trimmed(&mut self, below: Lsn) {
         self.trim = Some(self.trim_point().max(below));
@@ -208,7 +203,7 @@ impl Model {
 
     /// A commit was acknowledged: of its lane, it must be the one submitted first of those that wait.
     pub(super) fn acknowledged(&mut self, committed: &Committed<u64>) -> Result<(), String> {
-        let &Committed { context, lsn, location, .. } = committed;
+        let &Committed { context, lsn, location, is_body, .. } = committed;
         let lane = self.made(context).lane;
         let waiting = self.pending.get_mut(&lane);
         let id = waiting.and_then(VecDeque::pop_front);
@@ -223,7 +218,9 @@ impl Model {
         {
             return Err(format!("commit {context} was acknowledged with other bytes"));
         }
-        let is_body = self.is_body(context, location);
+        if is_body && !self.made(context).is_large {
+            return Err(format!("commit {context} is beside the frames, and is not large"));
+        }
         let behind = self.kept.last();
         if !self.places.advance(lane, is_body, location)
             || behind.is_some_and(|last| last.lsn > lsn)
@@ -234,7 +231,7 @@ impl Model {
         }
         let behind = behind.map(|last| last.id);
         let made = &mut self.made[context as usize];
-        (made.lsn, made.behind) = (Some(lsn), behind);
+        (made.lsn, made.behind, made.body) = (Some(lsn), behind, is_body.then_some(location));
         self.witnessed = self.witnessed.max(made.durable);
         self.kept.push(Entry { id: context, length: made.length, lsn, location, is_body });
         self.lasts.insert(lane, Some(context));
@@ -302,9 +299,9 @@ impl Model {
         }
         self.places = Places::default();
         for (&id, recovered) in line.iter().zip(found) {
-            let is_body = self.is_body(id, recovered.location);
-            if !self.places.advance(self.made(id).lane, is_body, recovered.location) {
-                return Err(format!("locations are not in order at {}", recovered.location));
+            let &Recovered { location, is_body, .. } = recovered;
+            if !self.places.advance(self.made(id).lane, is_body, location) {
+                return Err(format!("locations are not in order at {location}"));
             }
         }
         self.settle(found, &line, recovery);
@@ -333,11 +330,11 @@ impl Model {
         self.go_back(found.first().map_or(recovery.next_lsn, |first| first.lsn));
         self.kept.clear();
         for (&id, recovered) in line.iter().zip(found) {
-            let &Recovered { lsn, location, .. } = recovered;
-            let is_body = self.is_body(id, location);
+            let &Recovered { lsn, location, is_body, .. } = recovered;
             let behind = self.kept.last().map(|last| last.id);
             let made = &mut self.made[id as usize];
             made.lsn = Some(lsn);
+            made.body = is_body.then_some(location);
             made.behind = made.behind.or(behind);
             self.kept.push(Entry { id, length: made.length, lsn, location, is_body });
             self.lasts.insert(made.lane, Some(id));

@@ -66,6 +66,14 @@ impl Model {
         if known.is_some_and(|known| known != lsn) {
             return Err(format!("commit {id} of frame {known:?} is in frame {lsn}"));
         }
+        // Frames may be carried over; bodies stay where they are.
+        let (made, body) = (self.made(id), recovered.is_body.then_some(recovered.location));
+        if body.is_some() && !made.is_large || known.is_some() && body != made.body {
+            return Err(format!(
+                "the body of commit {id} is at {body:?}, and was at {:?}",
+                made.body
+            ));
+        }
         Ok(())
     }
 
