@@ -108,7 +108,7 @@ fn a_segment_of_another_version_is_told_as_such() {
     let segment = folder.segments(0)[0].clone();
     let mut bytes = std::fs::read(&segment).expect("readable");
     // The payload of the start frame says the version first; both checksums are made right again.
-    bytes[96] = 2;
+    bytes[96] = 3;
     let sum = crc32c(&bytes[96..96 + 24]);
     bytes[80..84].copy_from_slice(&sum.to_le_bytes());
     let sum = crc32c(&bytes[..92]);
@@ -117,9 +117,9 @@ fn a_segment_of_another_version_is_told_as_such() {
     let output = told("verify", &folder.data(), "--json");
     exits(&output, Exit::WrongVersion);
     assert_eq!(json(&output)["logs"][0]["verdict"], "wrong_version");
-    complains(&told("inspect log", &folder.data(), ""), Exit::WrongVersion, &["format version 2"]);
+    complains(&told("inspect log", &folder.data(), ""), Exit::WrongVersion, &["format version 3"]);
     let to = format!("--to {}", folder.path("new").display());
-    complains(&told("repair", &folder.data(), &to), Exit::WrongVersion, &["format version 2"]);
+    complains(&told("repair", &folder.data(), &to), Exit::WrongVersion, &["format version 3"]);
 }
 
 /// CRC-32C, bit by bit.
