@@ -21,6 +21,7 @@ mod serve;
 mod signals;
 mod simulate;
 mod text;
+mod volume;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

@@ -1,6 +1,7 @@
 //! Every bound and threshold of this crate, in one place.
 
 use woodchuck_io::limits::{BLOCK_BYTES, BUFFER_BYTES};
+use woodchuck_wal::limits::FRAMES_IN_FLIGHT;
 
 /// Block sizes that `probe` measures, in bytes: the smallest write of the log, what a frame of a
 /// few clients holds, and what is read and written in bulk.
@@ -27,7 +28,7 @@ pub const PROBE_FILL_BYTES: usize = 1 << 20;
 /// Writes in flight while the scratch file is filled.
 pub const PROBE_FILL_DEPTH: usize = 4;
 
-/// Seconds of one measurement, unless the command line says otherwise. There are about forty.
+/// Seconds of one measurement, unless the command line says otherwise. There are about fifty.
 pub const PROBE_SECONDS: f64 = 0.25;
 
 /// The shortest measurement, in seconds.
@@ -68,6 +69,35 @@ pub const OPERATIONS_MIN: u64 = 20;
 /// A machine is busy if its load average, for each CPU, is above this before anything is measured.
 pub const BUSY_LOAD: f64 = 0.75;
 
+/// Frames of a log in flight that may be chosen for a volume, rising.
+pub const FLIGHT_DEPTHS: [usize; 5] = [1, 2, 4, 8, 16];
+
+/// The largest of them, and the most that `serve` takes from its command line.
+pub const FLIGHT_DEPTH_MAX: usize = FLIGHT_DEPTHS[FLIGHT_DEPTHS.len() - 1];
+
+/// Durable writes that are measured for that choice, in bytes: the log's smallest frame, and one
+/// that many clients have filled.
+pub const FLIGHT_BLOCK_BYTES: [usize; 2] = [4 << 10, 64 << 10];
+
+/// What a depth may lose of the best rate to be chosen for being smaller. Short measurements
+/// scatter by as much.
+pub const FLIGHT_LOSS_MAX: f64 = 0.05;
+
+/// What the step to a depth must gain, as a factor: below it, writes only take longer.
+pub const FLIGHT_GAIN_MIN: f64 = 1.05;
+
+/// The file that is written for that choice, in bytes.
+pub const FLIGHT_SCRATCH_BYTES: u64 = 4 << 20;
+
+/// How often each size and depth is measured. The median counts: one disturbance changes nothing.
+pub const FLIGHT_ROUNDS: usize = 3;
+
+/// What all measurements for that choice take together when `serve` makes them, in milliseconds.
+pub const FLIGHT_MEASURE_MS: u64 = 300;
+
+/// When `serve` gives up measuring, in milliseconds: a start shall not take much longer for it.
+pub const FLIGHT_GIVE_UP_MS: u64 = 450;
+
 /// Segments that a shard's new log makes: the one in use, and the next.
 pub const SEGMENTS_AT_START: u64 = 2;
 
@@ -90,4 +120,13 @@ const _: () = assert!(
     "operations in flight do not meet"
 );
 const _: () = assert!(PROBE_SCRATCH_BYTES_MIN.is_multiple_of(PROBE_FILL_BYTES as u64));
+const _: () = assert!(FLIGHT_DEPTH_MAX <= FRAMES_IN_FLIGHT, "the log takes what is chosen");
+const _: () = {
+    let largest = FLIGHT_BLOCK_BYTES[FLIGHT_BLOCK_BYTES.len() - 1];
+    assert!(FLIGHT_SCRATCH_BYTES >= (largest * FLIGHT_DEPTH_MAX) as u64, "writes do not meet");
+    assert!(FLIGHT_SCRATCH_BYTES.is_multiple_of(largest as u64), "each place is whole");
+    assert!(FLIGHT_SCRATCH_BYTES.is_multiple_of(PROBE_FILL_BYTES as u64), "it is filled");
+    assert!(FLIGHT_SCRATCH_BYTES <= PROBE_SCRATCH_BYTES_MIN, "probe measures the same");
+};
+const _: () = assert!(FLIGHT_MEASURE_MS < FLIGHT_GIVE_UP_MS);
 const _: () = assert!(FLUSH_PROTECTED_NS < FLUSH_SLOW_NS);

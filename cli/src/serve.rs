@@ -14,6 +14,7 @@ use woodchuck_server::kafka::KafkaOptions;
 
 use crate::signals::Caught;
 use crate::text::parse_bytes;
+use crate::volume::{self, FramesInFlight};
 
 /// The variable that sets how much is logged.
 const LOG_VARIABLE: &str = "WOODCHUCK_LOG";
@@ -51,6 +52,12 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "SIZE", value_parser = parse_bytes)]
     log_capacity: Option<u64>,
 
+    /// How many frames of each shard's log may be in flight at once, from 1 to 16, or auto: what pays
+    /// on the volume. That is measured when there is no woodchuck-volume.json in the data directory,
+    /// which takes a third of a second, and written there.
+    #[arg(long, value_name = "COUNT", default_value = "auto", value_parser = volume::parse)]
+    frames_in_flight: FramesInFlight,
+
     /// How to reach the kernel: automatic, uring, posix or, if it is built in, glommio. [default:
     /// what WOODCHUCK_IO says, or automatic: io_uring where it is allowed]
     #[arg(long, value_name = "BACKEND")]
@@ -79,6 +86,17 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), String> {
     if let Some(capacity) = arguments.log_capacity {
         engine.log.capacity_bytes = capacity;
         engine.log.check().map_err(|error| format!("--log-capacity {capacity}: {error}"))?;
+    }
+    let (settled, ran_on) = volume::settle(&runtime, &engine.data, arguments.frames_in_flight);
+    engine.log.frames_in_flight = settled.frames;
+    if settled.is_usual() {
+        tracing::info!("{}", settled.told(&engine.data));
+    } else {
+        tracing::warn!("{}", settled.told(&engine.data));
+    }
+    if ran_on == Some(Backend::Posix) {
+        // That rings are refused has been told; it need not be found out once more.
+        runtime.backend = Backend::Posix;
     }
     let serve = Serve {
         engine,

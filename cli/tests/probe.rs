@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use woodchuck_cli::exit::Exit;
-use woodchuck_cli::limits::{PROBE_BLOCK_BYTES, PROBE_DEPTHS};
+use woodchuck_cli::limits::{FLIGHT_BLOCK_BYTES, FLIGHT_DEPTHS, PROBE_BLOCK_BYTES, PROBE_DEPTHS};
 
 const SCRATCH: &str = "woodchuck-probe.scratch";
 const OPERATIONS: [&str; 3] = ["read", "volatile_write", "durable_write"];
@@ -137,6 +137,7 @@ fn check_facts(told: &Value, folder: &Folder) {
             "extents",
             "flush",
             "matrix",
+            "flight",
             "settings",
             "verdict",
         ],
@@ -239,6 +240,7 @@ fn check_settings(told: &Value) {
             "pinned",
             "block_bytes",
             "frames_in_flight",
+            "frames_in_flight_reason",
             "frame_bytes",
             "segment_bytes",
             "queue_bytes",
@@ -246,7 +248,14 @@ fn check_settings(told: &Value) {
         ],
     );
     let log = woodchuck::EngineOptions::new(PathBuf::new()).log;
-    assert_eq!(settings["frames_in_flight"], log.frames_in_flight);
+    let frames = settings["frames_in_flight"].as_u64().expect("a number") as usize;
+    assert!(FLIGHT_DEPTHS.contains(&frames), "{frames}");
+    let flight = told["flight"].as_array().expect("a list");
+    assert_eq!(flight.len(), FLIGHT_DEPTHS.len() * FLIGHT_BLOCK_BYTES.len());
+    for entry in flight {
+        has_fields(entry, &["block_bytes", "depth", "operations_per_second"]);
+        is_positive(&entry["operations_per_second"]);
+    }
     assert_eq!(settings["frame_bytes"], log.frame_bytes);
     assert_eq!(settings["segment_bytes"], log.segment_bytes);
     assert_eq!(settings["queue_bytes"], log.queue_bytes);
@@ -316,8 +325,9 @@ fn people_read_a_table_and_a_verdict() {
     for heading in ["Flushes", "Random reads", "Volatile writes", "Durable writes", "Verdict"] {
         assert!(told.lines().any(|line| line.starts_with(heading)), "{heading}: {told}");
     }
-    for size in ["  4 KiB ", "  64 KiB ", "  128 KiB ", "  1 MiB "] {
-        assert_eq!(told.lines().filter(|line| line.starts_with(size)).count(), 3, "{told}");
+    // The first two are in the table for the frames in flight, too.
+    for (size, tables) in [("  4 KiB ", 4), ("  64 KiB ", 4), ("  128 KiB ", 3), ("  1 MiB ", 3)] {
+        assert_eq!(told.lines().filter(|line| line.starts_with(size)).count(), tables, "{told}");
     }
     assert!(told.lines().all(|line| {
         // The directory's name is as long as it is.
@@ -341,6 +351,23 @@ fn what_a_killed_run_left_is_noticed_and_replaced() {
     std::fs::create_dir(folder.0.join(SCRATCH)).expect("a directory");
     fails(&folder.0, "--io posix --size 16MiB", &["is a directory", "rename or remove it"]);
     assert_eq!(folder.names(), ["theirs", SCRATCH]);
+}
+
+#[test]
+fn what_serve_has_settled_is_told_as_it_is() {
+    let folder = Folder::new("settled");
+    let record = folder.0.join(woodchuck::VOLUME_NAME);
+    std::fs::write(&record, r#"{"version":1,"frames_in_flight":3}"#).expect("a file");
+    let settings = &json(&folder, "--io posix")["settings"];
+    assert_eq!(settings["frames_in_flight"], 3);
+    let reason = settings["frames_in_flight_reason"].as_str().expect("text");
+    assert!(reason.starts_with("woodchuck-volume.json here says so"), "{reason}");
+    std::fs::write(&record, "nothing of the kind").expect("a file");
+    let settings = &json(&folder, "--io posix")["settings"];
+    let reason = settings["frames_in_flight_reason"].as_str().expect("text");
+    assert!(reason.starts_with("durable writes of 4 KiB"), "{reason}");
+    let left = std::fs::read_to_string(&record).expect("it is there");
+    assert_eq!(left, "nothing of the kind", "a probe changes nothing");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 //! ```text
 //! data/LOCK                 locked while a process has the directory open
 //! data/woodchuck.id         what this directory is: one block, written once
+//! data/woodchuck-volume.*   what was measured of its volume, and the file it is measured with
 //! data/shard-0000/log/      the log of shard 0
 //! ```
 //! The identity, little-endian, in a block of 4096 bytes padded with zeros:
@@ -18,7 +19,8 @@
 //! It is written under another name, made durable and then renamed, before anything else is
 //! created: a directory that has shards but no identity has lost it. A directory that holds anything
 //! else was somebody else's and is refused, but for the file that a probe of the volume leaves there
-//! if it is killed: that one stays as it is.
+//! if it is killed, and those of what was measured of the volume, which may come before the identity:
+//! these stay as they are. They hold nothing that is needed to open the directory.
 
 use std::fmt;
 use std::io;
@@ -34,10 +36,17 @@ const MAGIC: &[u8; 16] = b"woodchuck data\n\0";
 const VERSION: u32 = 1;
 /// The file with which a volume is probed. It may be in a directory that becomes a data directory.
 pub const PROBE_NAME: &str = "woodchuck-probe.scratch";
+/// The file that says what was measured of a data directory's volume. The engine does not read it.
+pub const VOLUME_NAME: &str = "woodchuck-volume.json";
+/// That file while it is written.
+pub const VOLUME_NEW_NAME: &str = "woodchuck-volume.json.new";
+/// The file with which that is measured. It is removed at once, and by a later start if it is left.
+pub const VOLUME_SCRATCH_NAME: &str = "woodchuck-volume.scratch";
 
 pub(crate) const IDENTITY_NAME: &str = "woodchuck.id";
 const IDENTITY_NEW_NAME: &str = "woodchuck.id.new";
-pub(crate) const LOCK_NAME: &str = "LOCK";
+/// The file that is locked while a process has a data directory open.
+pub const LOCK_NAME: &str = "LOCK";
 const CHECKSUM_AT: usize = 40;
 const IDENTITY_BYTES: usize = 44;
 
@@ -73,7 +82,7 @@ pub async fn probe<E: Env>(env: &E, path: &Path) -> Result<Option<Identity>, Eng
     }
     let harmless = |entry: &DirectoryEntry| match entry.name.as_str() {
         LOCK_NAME | IDENTITY_NEW_NAME | "lost+found" => true,
-        PROBE_NAME => !entry.is_directory,
+        PROBE_NAME | VOLUME_NAME | VOLUME_NEW_NAME | VOLUME_SCRATCH_NAME => !entry.is_directory,
         _ => false,
     };
     if let Some(shard) = names.iter().find(|entry| entry.name.starts_with("shard-")) {
@@ -146,8 +155,11 @@ pub(crate) fn log_path(path: &Path, shard: usize) -> PathBuf {
     path.join(format!("shard-{shard:04}")).join("log")
 }
 
-/// Creates a directory, and makes its name durable.
-pub(crate) async fn create_durably<E: Env>(env: &E, path: &Path) -> Result<(), EngineError> {
+/// Creates a directory and its missing parents, and makes its name durable. No error if it is there.
+///
+/// # Errors
+/// If it cannot be made. That the directory it is in may not be read is none.
+pub async fn create_durably<E: Env>(env: &E, path: &Path) -> Result<(), EngineError> {
     let disk = env.disk();
     disk.create_directory(path).await.map_err(|error| failed("create", path, &error))?;
     // A parent that may not be opened is one we did not create anything in.

@@ -26,7 +26,10 @@ mod recovered;
 mod shard;
 mod ticket;
 
-pub use directory::{DataDirectory, Identity, PROBE_NAME, probe};
+pub use directory::{
+    DataDirectory, Identity, LOCK_NAME, PROBE_NAME, VOLUME_NAME, VOLUME_NEW_NAME,
+    VOLUME_SCRATCH_NAME, create_durably, probe,
+};
 pub use engine::{Engine, EngineOptions, Reader};
 pub use error::EngineError;
 pub use shard::{Appended, OffsetQuery, ReadOutcome, ReadRequest};

@@ -530,6 +530,31 @@ fn what_a_killed_probe_left_is_in_nobodys_way() {
 }
 
 #[test]
+fn what_was_measured_of_the_volume_may_come_before_everything_else() {
+    let world = World::new(3);
+    let machine = world.machine("engine");
+    let names =
+        [woodchuck::VOLUME_NAME, woodchuck::VOLUME_NEW_NAME, woodchuck::VOLUME_SCRATCH_NAME];
+    let paths = names.map(|name| format!("/data/{name}"));
+    for path in &paths {
+        world.disk(machine).write(path, b"anything");
+    }
+    for _ in 0..2 {
+        run(&world, machine, (2, 0), |_, _| async {});
+        world.kill(machine);
+    }
+    for path in &paths {
+        assert_eq!(world.disk(machine).read(path).as_deref(), Some(&b"anything"[..]), "{path}");
+    }
+    for name in names {
+        let other = world.machine(name);
+        world.disk(other).write(&format!("/data/{name}/file"), b"somebody's");
+        let errors = open_errors(&world, other, 1);
+        assert!(errors[0].contains(name), "{errors:?}");
+    }
+}
+
+#[test]
 fn directories_that_are_not_ours_are_refused_with_a_way_out() {
     let world = World::new(3);
     let machine = world.machine("engine");

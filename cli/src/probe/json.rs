@@ -8,6 +8,7 @@ use super::measure::{Entry, Figures};
 use super::report::{Report, Settings};
 use super::scratch::SCRATCH_NAME;
 use super::verdict::Sentence;
+use crate::volume::Rates;
 
 pub(super) fn report(report: &Report, verdict: &[Sentence]) -> Value {
     let measured = &report.measured;
@@ -47,6 +48,7 @@ pub(super) fn report(report: &Report, verdict: &[Sentence]) -> Value {
             "durable_write": figures(&measured.overwritten),
         },
         "matrix": measured.matrix.iter().map(entry).collect::<Vec<_>>(),
+        "flight": flight(&measured.flight),
         "settings": settings(&report.settings),
         "verdict": verdict.iter().map(sentence).collect::<Vec<_>>(),
     })
@@ -133,6 +135,14 @@ fn entry(entry: &Entry) -> Value {
     told
 }
 
+/// Rates of durable writes, by size and depth.
+fn flight(rates: &Rates) -> Value {
+    let entries = rates.entries().map(|(block_bytes, depth, rate)| {
+        json!({ "block_bytes": block_bytes, "depth": depth, "operations_per_second": rate })
+    });
+    Value::Array(entries.collect())
+}
+
 fn settings(settings: &Settings) -> Value {
     let ring = (settings.backend == Backend::Uring).then(|| {
         json!({
@@ -155,6 +165,7 @@ fn settings(settings: &Settings) -> Value {
         "pinned": settings.pinned,
         "block_bytes": settings.block_bytes,
         "frames_in_flight": settings.frames_in_flight,
+        "frames_in_flight_reason": settings.frames_in_flight_reason,
         "frame_bytes": settings.frame_bytes,
         "segment_bytes": settings.segment_bytes,
         "queue_bytes": settings.queue_bytes,

@@ -17,7 +17,11 @@ use woodchuck_io::{Buffer, Disk, Durability, Env, File, Monotonic, Program, Rand
 
 use super::histogram::Histogram;
 use super::scratch::Scratch;
-use crate::limits::{PROBE_BLOCK_BYTES, PROBE_DEPTHS, PROBE_FILL_BYTES, PROBE_FILL_DEPTH};
+use crate::limits::{
+    FLIGHT_BLOCK_BYTES, FLIGHT_DEPTHS, PROBE_BLOCK_BYTES, PROBE_DEPTHS, PROBE_FILL_BYTES,
+    PROBE_FILL_DEPTH,
+};
+use crate::volume::{self, Rates};
 
 /// What is done again and again in an entry of the matrix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,6 +104,10 @@ pub(super) struct Measured {
     pub(super) flush_clean: Figures,
     /// Every operation with every size and depth.
     pub(super) matrix: Vec<Entry>,
+    /// What the frames in flight are chosen from, measured as `serve` does.
+    pub(super) flight: Rates,
+    /// What a start of `serve` in this directory has chosen already.
+    pub(super) recorded: Option<usize>,
 }
 
 /// Why nothing was measured to its end.
@@ -139,7 +147,10 @@ pub(super) struct Measure {
 impl Measure {
     /// How often the bar moves.
     pub(super) const STEPS: usize =
-        6 + Operation::ALL.len() * PROBE_BLOCK_BYTES.len() * PROBE_DEPTHS.len();
+        7 + Operation::ALL.len() * PROBE_BLOCK_BYTES.len() * PROBE_DEPTHS.len();
+
+    /// Measurements that the step for the frames in flight consists of.
+    const FLIGHT_CELLS: u32 = (FLIGHT_BLOCK_BYTES.len() * FLIGHT_DEPTHS.len()) as u32;
 }
 
 impl Program for Measure {
@@ -265,6 +276,8 @@ impl<E: Env> Bench<E> {
                 }
             }
         }
+        let flight = self.flight().await?;
+        let recorded = volume::recorded(self.env.disk(), &self.measure.directory).await;
         Ok(Measured {
             replaced,
             extending,
@@ -274,7 +287,25 @@ impl<E: Env> Bench<E> {
             flush_after_write,
             flush_clean,
             matrix,
+            flight,
+            // A file that says nothing is as good as none: the next start replaces it.
+            recorded: recorded.unwrap_or(None),
         })
+    }
+
+    /// Measures what the frames in flight are chosen from.
+    async fn flight(&self) -> Result<Rates, Ended> {
+        self.measure.bar.set_message("frames in flight");
+        let time = self.measure.each * Measure::FLIGHT_CELLS;
+        let stopped = Rc::clone(&self.stopped);
+        let rounds = volume::measure(&self.env, &self.file, time, move || stopped.get()).await?;
+        match rounds {
+            Some(rounds) if !self.stopped.get() => {
+                self.measure.bar.inc(1);
+                Ok(rounds.medians())
+            }
+            _ => Err(Ended::Stopped),
+        }
     }
 
     /// Measures one kind of work: as a whole, and the flushes in it.

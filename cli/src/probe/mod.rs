@@ -5,6 +5,8 @@
 //! what is known, `verdict` says what it means, `tell` writes it for people and `json` for programs.
 //! What only system calls tell comes from [`woodchuck_io::probe`].
 //!
+//! How many frames are in flight is measured and chosen by [`crate::volume`], as `serve` does it.
+//!
 //! **What must never be here.** Settings of the engine: they are read from its own defaults.
 
 mod histogram;
@@ -19,8 +21,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use woodchuck::EngineOptions;
 use woodchuck::limits::SHARDS;
+use woodchuck::{EngineOptions, VOLUME_NAME};
 use woodchuck_io::limits::{BLOCK_BYTES, HELPER_THREADS, RING_COMPLETIONS, RING_SUBMISSIONS};
 use woodchuck_io::probe::{self as kernel, DirectIo};
 use woodchuck_io::runtime::{Backend, Runtime, RuntimeOptions};
@@ -43,7 +45,7 @@ pub(crate) const ABOUT: &str = "\
 Measure a volume, and say what Woodchuck can expect of it and how it will use it.
 
 Reads, writes and flushes are measured in a scratch file, woodchuck-probe.scratch, which is removed
-at the end; nothing else in DIR is touched. That takes about ten seconds, in which the disk is kept
+at the end; nothing else in DIR is touched. That takes about thirteen seconds, in which the disk is kept
 as busy as it can be: a broker on the same volume becomes slower. The file takes no more than a
 quarter of the free space. Ctrl-C ends it early, and removes the file too.";
 
@@ -67,7 +69,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "BACKEND", value_parser = parse_backend)]
     io: Option<Backend>,
 
-    /// How long each of the measurements takes, of which there are about forty.
+    /// How long each of the measurements takes, of which there are about fifty.
     #[arg(long, value_name = "SECONDS", default_value_t = PROBE_SECONDS,
           value_parser = parse_seconds)]
     seconds: f64,
@@ -110,6 +112,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Exit, Trouble> {
             return Err(Trouble { exit: Exit::Interrupted, message });
         }
     };
+    let settings = settings(directory, &usual, used, &measured);
     let report = Report {
         directory: std::path::absolute(directory).unwrap_or_else(|_| directory.clone()),
         volume,
@@ -119,7 +122,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Exit, Trouble> {
         scratch_bytes,
         each,
         measured,
-        settings: settings(directory, &usual, used),
+        settings,
     };
     let verdict = verdict::verdict(&report);
     if arguments.json {
@@ -177,9 +180,35 @@ impl Program for Sweep {
     }
 }
 
+/// How many frames of a log are in flight, and why: what a start of `serve` has settled in this
+/// directory, or would settle.
+fn frames_in_flight(measured: &Measured) -> (usize, String) {
+    let chosen = measured.flight.frames_in_flight();
+    let reason = measured.flight.reason();
+    match measured.recorded {
+        None => (chosen, reason),
+        Some(recorded) if recorded == chosen => {
+            (chosen, format!("as {VOLUME_NAME} here says, too: {reason}"))
+        }
+        Some(recorded) => (
+            recorded,
+            format!(
+                "{VOLUME_NAME} here says so, and now it would be {chosen} ({reason}): remove that \
+                 file, and the next start of serve measures again"
+            ),
+        ),
+    }
+}
+
 /// What the engine uses in a directory, and what it uses of this backend.
-fn settings(directory: &Path, usual: &RuntimeOptions, used: Backend) -> Settings {
+fn settings(
+    directory: &Path,
+    usual: &RuntimeOptions,
+    used: Backend,
+    measured: &Measured,
+) -> Settings {
     let log = EngineOptions::new(directory.to_path_buf()).log;
+    let (frames_in_flight, frames_in_flight_reason) = frames_in_flight(measured);
     Settings {
         backend: used,
         completion_mode: usual.completion_mode,
@@ -191,7 +220,8 @@ fn settings(directory: &Path, usual: &RuntimeOptions, used: Backend) -> Settings
         pinned: usual.pin,
         shards: usual.shards.min(SHARDS as usize),
         block_bytes: BLOCK_BYTES,
-        frames_in_flight: log.frames_in_flight,
+        frames_in_flight,
+        frames_in_flight_reason,
         frame_bytes: log.frame_bytes,
         segment_bytes: log.segment_bytes,
         queue_bytes: log.queue_bytes,
@@ -289,6 +319,7 @@ fn parse_seconds(text: &str) -> Result<f64, String> {
 #[cfg(test)]
 fn sample() -> Report {
     use crate::limits::{PROBE_BLOCK_BYTES, PROBE_DEPTHS};
+    use crate::volume::Rates;
     use measure::{Entry, Figures, Operation};
     use woodchuck_io::probe::{
         Ability, AlignmentSource, BlockDevice, Machine, MemoryLock, Rings, Volume,
@@ -360,6 +391,9 @@ fn sample() -> Report {
             flush_after_write: figures(42),
             flush_clean: figures(41),
             matrix,
+            // As in the matrix, but that more than four do no more.
+            flight: Rates([[3e3, 6e3, 12e3, 12e3, 12e3]; 2]),
+            recorded: None,
         },
         settings: Settings {
             backend: Backend::Uring,
@@ -373,6 +407,7 @@ fn sample() -> Report {
             shards: 4,
             block_bytes: 4 << 10,
             frames_in_flight: 4,
+            frames_in_flight_reason: "with 8 in flight as much".to_owned(),
             frame_bytes: 256 << 10,
             segment_bytes: 64 << 20,
             queue_bytes: 16 << 20,
@@ -404,6 +439,21 @@ mod tests {
             let error = scratch_bytes(available, asked).expect_err("no room");
             assert!(error.contains(told), "{error}");
         }
+    }
+
+    #[test]
+    fn what_a_start_has_settled_goes_before_what_is_measured_now() {
+        let told = |recorded| {
+            let mut report = sample();
+            report.measured.recorded = recorded;
+            frames_in_flight(&report.measured)
+        };
+        let (frames, reason) = told(None);
+        assert!(frames == 4 && reason.starts_with("durable writes of 4 KiB and"), "{reason}");
+        let (frames, reason) = told(Some(4));
+        assert!(frames == 4 && reason.starts_with("as woodchuck-volume.json"), "{reason}");
+        let (frames, reason) = told(Some(3));
+        assert!(frames == 3 && reason.contains("now it would be 4 (durable"), "{reason}");
     }
 
     #[test]

@@ -44,6 +44,8 @@ pub(super) struct Settings {
     pub(super) shards: usize,
     pub(super) block_bytes: usize,
     pub(super) frames_in_flight: usize,
+    /// Why so many, as part of a sentence.
+    pub(super) frames_in_flight_reason: String,
     pub(super) frame_bytes: usize,
     pub(super) segment_bytes: u64,
     pub(super) queue_bytes: usize,

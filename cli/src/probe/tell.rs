@@ -8,7 +8,7 @@ use woodchuck_io::runtime::{Backend, CompletionMode};
 use super::measure::{Figures, Operation};
 use super::report::Report;
 use super::verdict::Sentence;
-use crate::limits::{PROBE_BLOCK_BYTES, PROBE_DEPTHS};
+use crate::limits::{FLIGHT_DEPTHS, PROBE_BLOCK_BYTES, PROBE_DEPTHS};
 use crate::text::{bytes, measured, plural, short_time, wrap};
 
 /// The longest line.
@@ -30,6 +30,7 @@ pub(super) fn report(report: &Report, verdict: &[Sentence]) -> String {
     for operation in Operation::ALL {
         matrix(&mut told, report, operation);
     }
+    flight(&mut told, report);
     settings(&mut told, report);
     told.push_str("\nVerdict\n");
     for sentence in verdict {
@@ -243,6 +244,23 @@ fn matrix(told: &mut String, report: &Report, operation: Operation) {
     }
 }
 
+/// What the frames in flight are chosen from.
+fn flight(told: &mut String, report: &Report) {
+    let mut entries = report.measured.flight.entries().peekable();
+    let _ = write!(told, "\n{:38}", "Durable writes per second, in flight");
+    for depth in FLIGHT_DEPTHS {
+        let _ = write!(told, "{depth:>10}");
+    }
+    told.push('\n');
+    while let Some((block_bytes, ..)) = entries.peek() {
+        let _ = write!(told, "  {:36}", bytes(*block_bytes as u64));
+        for (_, _, rate) in entries.by_ref().take(FLIGHT_DEPTHS.len()) {
+            let _ = write!(told, "{:>10}", measured(rate));
+        }
+        told.push('\n');
+    }
+}
+
 fn settings(told: &mut String, report: &Report) {
     let settings = &report.settings;
     told.push_str("\nWhat Woodchuck will use here\n");
@@ -265,7 +283,7 @@ fn settings(told: &mut String, report: &Report) {
     };
     let own = if settings.pinned { ", each bound to a CPU" } else { "" };
     let log = format!(
-        "segments of {}; frames of at most {}, {} in flight; {} may wait; a witness after {}",
+        "segments of {}; frames of at most {}, up to {} in flight; {} may wait; a witness after {}",
         bytes(settings.segment_bytes),
         bytes(settings.frame_bytes as u64),
         settings.frames_in_flight,
@@ -276,6 +294,10 @@ fn settings(told: &mut String, report: &Report) {
         ("backend", backend),
         ("shards", format!("{} in a new data directory{own}", settings.shards)),
         ("log", log),
+        (
+            "in flight",
+            format!("{}: {}", settings.frames_in_flight, settings.frames_in_flight_reason),
+        ),
         ("blocks", format!("of {}, aligned to that", bytes(settings.block_bytes as u64))),
     ] {
         named(told, name, NAMED, &text);
@@ -327,8 +349,11 @@ mod tests {
             "  fdatasync after a write                 23 810     42 us     84 us\n",
             "Random reads                 1 in flight                   4 in flight",
             "  4 KiB      3 000     12  82 us  164 us  12 000     47  82 us  164 us",
+            "Durable writes per second, in flight           1         2         4         8        16",
+            "  64 KiB                                   3 000     6 000    12 000    12 000    12 000",
+            "  in flight   4: with 8 in flight as much",
             "uring, cooperative: SINGLE_ISSUER; 512 submissions, 4096 completions",
-            "segments of 64 MiB; frames of at most 256 KiB, 4 in flight; 16 MiB may wait",
+            "segments of 64 MiB; frames of at most 256 KiB, up to 4 in flight; 16 MiB may wait",
             "  note     this volume acknowledges flushes in 42 us",
         ] {
             assert!(told.contains(text), "{text:?} is not in:\n{told}");

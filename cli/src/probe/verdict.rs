@@ -9,7 +9,7 @@ use super::measure::{Entry, Operation};
 use super::report::Report;
 use crate::limits::{
     BUSY_LOAD, CONTENDED_MIN, EQUAL_WITHIN, FLUSH_PROTECTED_NS, FLUSH_SLOW_NS, GAIN_MIN,
-    OPERATIONS_MIN, PROBE_DEPTHS, SEGMENTS_AT_START, TAIL_MAX, TAIL_OPERATIONS_MIN,
+    OPERATIONS_MIN, SEGMENTS_AT_START, TAIL_MAX, TAIL_OPERATIONS_MIN,
 };
 use crate::text::{bytes, measured, plural, short_time};
 
@@ -148,21 +148,24 @@ fn flush(report: &Report) -> Sentence {
     )
 }
 
-/// The largest depth that was measured and that the log's frames reach.
-fn depth(report: &Report) -> usize {
+/// The largest depth that the frames in flight reach of those that were measured for choosing their
+/// number, and how many durable writes of one block a second that gives.
+fn reached(report: &Report) -> (usize, f64) {
     let frames = report.settings.frames_in_flight;
-    let reached = PROBE_DEPTHS.into_iter().filter(|depth| *depth <= frames);
-    reached.max().unwrap_or(1)
+    let wanted = |(bytes, depth, _): &(usize, usize, f64)| {
+        *bytes == report.settings.block_bytes && *depth <= frames
+    };
+    let reached = report.measured.flight.entries().filter(wanted).last();
+    reached.map_or((1, 0.0), |(_, depth, rate)| (depth, rate))
 }
 
-/// Durable writes of one block a second, with so many in flight.
-fn durable_rate(report: &Report, depth: usize) -> f64 {
-    let figures = report.figures(Operation::DurableWrite, report.settings.block_bytes, depth);
-    figures.map_or(0.0, |figures| figures.operations_per_second)
+/// Durable writes of one block a second, one in flight, measured beside those.
+fn lone_rate(report: &Report) -> f64 {
+    report.measured.flight.entries().next().map_or(0.0, |(_, _, rate)| rate)
 }
 
 fn durable(report: &Report) -> Sentence {
-    let (settings, depth) = (&report.settings, depth(report));
+    let (settings, (depth, rate)) = (&report.settings, reached(report));
     good(
         "durable",
         format!(
@@ -171,7 +174,7 @@ fn durable(report: &Report) -> Sentence {
              shares the next one.",
             bytes(settings.block_bytes as u64),
             short_time(report.measured.overwritten.p50),
-            measured(durable_rate(report, depth)),
+            measured(rate),
             settings.frames_in_flight,
             bytes(settings.frame_bytes as u64),
         ),
@@ -179,8 +182,17 @@ fn durable(report: &Report) -> Sentence {
 }
 
 fn gain(report: &Report) -> Sentence {
-    let depth = depth(report);
-    let times = durable_rate(report, depth) / durable_rate(report, 1).max(f64::MIN_POSITIVE);
+    let (depth, rate) = reached(report);
+    let times = rate / lone_rate(report).max(f64::MIN_POSITIVE);
+    if depth == 1 {
+        return note(
+            "no-gain",
+            "more durable writes in flight do no more than one: the volume makes them durable one \
+             after the other. Throughput comes from many records in a frame, and so from many \
+             clients, or large batches."
+                .to_owned(),
+        );
+    }
     if times >= GAIN_MIN {
         let text = format!(
             "{depth} durable writes in flight do {times:.1} times the work of one: several frames \
@@ -491,25 +503,19 @@ mod tests {
              up to 4 frames of at most 256 KiB in flight"
         ));
         let told = said("durable", |report| report.settings.frames_in_flight = 3).text;
-        assert!(told.contains("1 in flight give 3 000/s"), "{told}");
+        assert!(told.contains("2 in flight give 6 000/s"), "{told}");
         let told = said("durable", |report| report.settings.frames_in_flight = 64).text;
-        assert!(told.contains("16 in flight give 48 000/s"), "{told}");
+        assert!(told.contains("16 in flight give 12 000/s"), "{told}");
     }
 
     #[test]
     fn depth_pays_or_not() {
-        let four = |rate| {
-            move |report: &mut Report| {
-                for entry in &mut report.measured.matrix {
-                    if entry.depth == 4 {
-                        entry.figures.operations_per_second = rate;
-                    }
-                }
-            }
-        };
+        let four = |rate| move |report: &mut Report| report.measured.flight.0[0][2] = rate;
         assert!(said("gain", four(4500.0)).text.contains("1.5 times the work of one"));
         let told = said("no-gain", four(4400.0));
         assert!(told.text.contains("only 1.5 times") && told.level == Level::Note);
+        let told = said("no-gain", |report| report.settings.frames_in_flight = 1).text;
+        assert!(told.starts_with("more durable writes in flight do no more than one"), "{told}");
     }
 
     #[test]

@@ -6,7 +6,9 @@ use std::process::{Command, Output};
 use std::time::Duration;
 
 use serde_json::Value;
-use woodchuck::{Engine, EngineOptions, ReadRequest};
+use woodchuck::{
+    Engine, EngineOptions, ReadRequest, VOLUME_NAME, VOLUME_NEW_NAME, VOLUME_SCRATCH_NAME,
+};
 use woodchuck_cli::exit::Exit;
 use woodchuck_io::runtime::{Backend, Runtime, RuntimeOptions};
 use woodchuck_io::{Env, Mesh, Program};
@@ -35,11 +37,15 @@ impl Folder {
         folder
     }
 
-    /// A folder with a data directory that was filled and closed.
+    /// A folder with a data directory that was filled and closed, and has what `serve` leaves there
+    /// of measuring the volume, if it is killed.
     pub(crate) fn filled(name: &str) -> Self {
         let folder = Self::new(name);
         let filled = run(Work { data: folder.data(), fill: true });
         assert_eq!(filled, expected(), "what was just written");
+        for name in [VOLUME_NAME, VOLUME_NEW_NAME, VOLUME_SCRATCH_NAME] {
+            std::fs::write(folder.data().join(name), "of the volume").expect("a file");
+        }
         folder
     }
 
