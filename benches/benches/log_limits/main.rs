@@ -6,6 +6,8 @@
 //! - **Lone commits beside large ones**, that somebody else makes.
 //! - **Many partitions**: 1000 tasks that commit 100 bytes each, beside one that keeps 1000 such
 //!   commits waiting.
+//! - **Partitions of an engine**: 1000 tasks that append a batch of one record of 100 bytes each, to a
+//!   partition each, beside as many that append to one partition.
 //! - **Full load**: what a record of 1 KiB takes of the CPU when the queue is always full.
 //! - **Recovery** of 1 GiB beside reads of the same files in order, and beside checksums alone.
 //!
@@ -18,6 +20,7 @@
 
 mod beside;
 mod commits;
+mod partitions;
 mod recovery;
 
 use std::path::Path;
@@ -45,6 +48,8 @@ enum Way {
     Beside(Large, u64),
     /// Durable blocks of so many bytes through a bare ring, so many in flight, so many in all.
     Ring(usize, usize, u64),
+    /// Appends through an engine to so many partitions, by so many tasks, so many in all.
+    Engine(u32, usize, u64),
     /// Opening a log that is there.
     Open,
     /// Reading its files, so many blocks of 1 MiB at a time, into so many in turn.
@@ -56,7 +61,7 @@ enum Way {
 /// A table: its name, and the ways by name. The first is what the others are compared with.
 type Table = (&'static str, &'static [(&'static str, Way)]);
 
-const TABLES: [Table; 7] = [
+const TABLES: [Table; 8] = [
     (
         "Lone commits of 100 B",
         &[
@@ -100,6 +105,13 @@ const TABLES: [Table; 7] = [
                 "one task that takes all acknowledgements at once",
                 Way::Log(Load::Pipelined { bytes: 100, waiting: 1000, commits: 1_500_000 }),
             ),
+        ],
+    ),
+    (
+        "1000 tasks that append 100 B through an engine",
+        &[
+            ("one partition", Way::Engine(1, 1000, 750_000)),
+            ("1000 partitions", Way::Engine(1000, 1000, 750_000)),
         ],
     ),
     (
@@ -178,6 +190,9 @@ fn measure_here(way: Way, directory: &Path) -> Figures {
         Way::Beside(large, commits) => beside::measure(large, commits, directory),
         Way::Ring(bytes, in_flight, transfers) => {
             ring(&directory.join("ring"), bytes, in_flight, transfers)
+        }
+        Way::Engine(partitions, tasks, appends) => {
+            partitions::measure(partitions, tasks, appends, directory)
         }
         Way::Open => recovery::open(directory),
         Way::Read(in_flight, buffers) => recovery::read(directory, in_flight, buffers),
