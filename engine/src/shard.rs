@@ -115,7 +115,9 @@ struct Inner<E: Env> {
 /// A partition and those who wait for it to grow.
 struct PartitionCell {
     partition: Partition,
-    grown: Rc<Event>,
+    /// Only there while somebody waits: telling nobody takes a lock and a line of cache for each
+    /// partition, a tenth of all that an append of 100 bytes to one of 1,000 partitions costs.
+    grown: Option<Event>,
     /// Keeps its batches in order in the log, and lets those of others overtake large ones.
     lane: Lane,
 }
@@ -123,7 +125,7 @@ struct PartitionCell {
 impl PartitionCell {
     fn new(partition: Partition, lanes: &Cell<u64>) -> Self {
         let lane = Lane(lanes.replace(lanes.get() + 1));
-        Self { partition, grown: Rc::default(), lane }
+        Self { partition, grown: None, lane }
     }
 }
 
@@ -374,7 +376,7 @@ impl<E: Env> Shard<E> {
     async fn apply_commits(self) {
         loop {
             match self.inner.log.committed().await {
-                Ok(commits) => commits.into_iter().for_each(|commit| self.apply(commit)),
+                Ok(commits) => self.apply(commits),
                 Err(LogError::Closed) => return self.fail(&EngineError::Closed),
                 Err(error) => {
                     let error = storage_error(&error);
@@ -389,24 +391,39 @@ impl<E: Env> Shard<E> {
         }
     }
 
-    fn apply(&self, commit: Committed<Pending>) {
-        self.inner.applied.set(commit.lsn);
-        match commit.context {
-            Pending::Append { partition: id, place, reply } => {
-                let Committed { location, is_body, bytes, .. } = commit;
-                self.inner.tail.borrow_mut().push(location, is_body, bytes);
-                let mut partitions = self.inner.partitions.borrow_mut();
-                let Some(cell) = partitions.get_mut(&id) else {
-                    // The topic was deleted while the batch was on its way to the disk.
-                    answer(reply, Err(EngineError::UnknownPartition));
-                    return;
-                };
-                cell.partition.apply(place.at(commit.lsn, commit.location));
-                cell.grown.notify(usize::MAX);
-                let (base_offset, start) = (place.base_offset, cell.partition.start());
-                answer(reply, Ok(Appended { base_offset, start }));
+    /// Makes durable commits visible, and then answers them.
+    ///
+    /// In two passes, because a thousand partitions do not fit the caches: what each needs from
+    /// memory is fetched while others are worked on, as long as nothing between them is atomic, and
+    /// giving an answer is. One pass costs an append of 100 bytes to one of 1,000 partitions a fifth
+    /// more.
+    fn apply(&self, commits: Vec<Committed<Pending>>) {
+        let Some(last) = commits.last() else { return };
+        self.inner.applied.set(last.lsn);
+        let mut partitions = self.inner.partitions.borrow_mut();
+        let applied = |commit: &Committed<Pending>| {
+            let Pending::Append { partition, place, .. } = &commit.context else { return None };
+            let cell = partitions.get_mut(partition)?;
+            cell.partition.apply(place.at(commit.lsn, commit.location));
+            if let Some(grown) = cell.grown.take() {
+                grown.notify(usize::MAX);
             }
-            Pending::Topics { reply } => answer(reply, Ok(commit.lsn)),
+            Some(Appended { base_offset: place.base_offset, start: cell.partition.start() })
+        };
+        let applied: Vec<Option<Appended>> = commits.iter().map(applied).collect();
+        drop(partitions);
+        let mut tail = self.inner.tail.borrow_mut();
+        for (commit, appended) in commits.into_iter().zip(applied) {
+            let Committed { lsn, location, is_body, bytes, context } = commit;
+            match context {
+                Pending::Append { reply, .. } => {
+                    tail.push(location, is_body, bytes);
+                    // If there is none, the topic was deleted while the batch was on its way to the
+                    // disk.
+                    answer(reply, appended.ok_or(EngineError::UnknownPartition));
+                }
+                Pending::Topics { reply } => answer(reply, Ok(lsn)),
+            }
         }
     }
 
@@ -432,12 +449,12 @@ impl<E: Env> Shard<E> {
         loop {
             let mut growths = Vec::with_capacity(targets.len());
             for (id, offset) in targets {
-                let partitions = self.inner.partitions.borrow();
-                let Some(cell) = partitions.get(id) else { return };
+                let mut partitions = self.inner.partitions.borrow_mut();
+                let Some(cell) = partitions.get_mut(id) else { return };
                 if cell.partition.end() > *offset {
                     return;
                 }
-                growths.push(cell.grown.listen());
+                growths.push(cell.grown.get_or_insert_default().listen());
             }
             if growths.is_empty() {
                 return std::future::pending().await;
