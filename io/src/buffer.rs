@@ -4,13 +4,18 @@
 //! kernel then pins one page instead of 512 for a large transfer, which is worth up to 2.9 times
 //! the speed on 1 MiB reads and 1.7 times on large writes. Sizes are powers of two from one block
 //! to one chunk; a buffer that is dropped, on whichever thread, goes back to the free list of its
-//! size. Chunks are kept until the process ends, and numbered: a ring that has registered a chunk
-//! knows it by its number, and neither maps nor pins its pages again for each transfer.
+//! size. Each thread has lists of its own in front of those that all share, and takes from them what
+//! it gave back last: reads of 1 MiB into the same two buffers again and again are up to a fifth
+//! faster than into ten in turn. Chunks are kept until the process ends, and numbered: a ring that has
+//! registered a chunk knows it by its number, and neither maps nor pins its pages again for each
+//! transfer.
 //!
 //! A buffer's content is what was written into it, like a `Vec`'s: bytes left over from an earlier
 //! use are never visible, so nothing leaks and no run depends on which buffer it was given.
 
 use std::alloc::Layout;
+use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::fmt;
 use std::ptr::NonNull;
 use std::sync::OnceLock;
@@ -19,7 +24,9 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use crossbeam::queue::SegQueue;
 use crossbeam::utils::CachePadded;
 
-use crate::limits::{BLOCK_BYTES, BUFFER_BYTES, CHUNK_BYTES, POOLED_BUFFER_BYTES};
+use crate::limits::{
+    BLOCK_BYTES, BUFFER_BYTES, CHUNK_BYTES, KEPT_BUFFER_BYTES, POOLED_BUFFER_BYTES,
+};
 
 /// Whether fresh memory is marked for huge pages.
 static HUGE_PAGES: AtomicBool = AtomicBool::new(true);
@@ -244,6 +251,41 @@ pub(crate) struct Chunk {
     pub(crate) start: *mut u8,
 }
 
+/// Free memory of one thread, by class; what was given back last is at the back. At most
+/// [`KEPT_BUFFER_BYTES`] of each class.
+struct Kept([VecDeque<Piece>; CLASSES]);
+
+thread_local! {
+    static KEPT: RefCell<Kept> = const { RefCell::new(Kept([const { VecDeque::new() }; CLASSES])) };
+}
+
+impl Kept {
+    fn take(class: usize) -> Option<Piece> {
+        KEPT.try_with(|kept| kept.borrow_mut().0[class].pop_back()).ok().flatten()
+    }
+
+    /// Keeps a piece. Returns one that goes to the free list of all: the one that was kept longest,
+    /// if there are too many, or the same if the thread is ending.
+    fn give(class: usize, piece: Piece) -> Option<Piece> {
+        let mut given = Some(piece);
+        let excess = KEPT.try_with(|kept| {
+            let pieces = &mut kept.borrow_mut().0[class];
+            pieces.extend(given.take());
+            let is_full = pieces.len() > KEPT_BUFFER_BYTES / (BLOCK_BYTES << class);
+            if is_full { pieces.pop_front() } else { None }
+        });
+        excess.unwrap_or(given)
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        for (pieces, free) in self.0.iter_mut().zip(&pool().free) {
+            pieces.drain(..).for_each(|piece| free.push(piece));
+        }
+    }
+}
+
 /// Free memory by class.
 struct Pool {
     free: [SegQueue<Piece>; CLASSES],
@@ -271,7 +313,7 @@ fn pool() -> &'static Pool {
 
 impl Pool {
     fn take(&self, class: usize) -> Piece {
-        if let Some(piece) = self.free[class].pop() {
+        if let Some(piece) = Kept::take(class).or_else(|| self.free[class].pop()) {
             return piece;
         }
         let first = allocate(chunk_layout(CHUNK_BYTES));
@@ -287,7 +329,9 @@ impl Pool {
     }
 
     fn give(&self, class: usize, piece: Piece) {
-        self.free[class].push(piece);
+        if let Some(piece) = Kept::give(class, piece) {
+            self.free[class].push(piece);
+        }
     }
 }
 
@@ -380,6 +424,35 @@ mod tests {
         for thread in threads {
             thread.join().expect("no panic").expect("no panic");
         }
+    }
+
+    fn address(buffer: &mut Buffer) -> usize {
+        buffer.as_mut_ptr() as usize
+    }
+
+    #[test]
+    fn what_was_given_back_last_is_taken_first() {
+        let make = || Buffer::with_capacity(512 << 10);
+        let mut buffers: Vec<Buffer> = (0..3).map(|_| make()).collect();
+        let places: Vec<usize> = buffers.iter_mut().map(address).collect();
+        buffers.drain(..).for_each(drop);
+        buffers.extend((0..3).map(|_| make()));
+        let taken: Vec<usize> = buffers.iter_mut().rev().map(address).collect();
+        assert_eq!(taken, places);
+    }
+
+    #[test]
+    fn what_a_thread_kept_is_not_lost_with_it() {
+        // Of a size that nobody else asks for, so that nobody else can have taken it.
+        let take = |count: usize| {
+            let mut buffers: Vec<Buffer> =
+                (0..count).map(|_| Buffer::with_capacity(256 << 10)).collect();
+            buffers.iter_mut().map(address).collect::<Vec<usize>>()
+        };
+        let mut lost = std::thread::spawn(move || take(32)).join().expect("no panic");
+        let found = take(64);
+        lost.retain(|place| !found.contains(place));
+        assert!(lost.is_empty(), "{} of 32 are lost", lost.len());
     }
 
     #[test]

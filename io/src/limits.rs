@@ -12,6 +12,10 @@ pub const CHUNK_BYTES: usize = 2 << 20;
 /// dropped.
 pub const POOLED_BUFFER_BYTES: usize = CHUNK_BYTES;
 
+/// Free memory of one size that a thread keeps for itself, in bytes, so that what it used last is used
+/// next; the rest is everybody's.
+pub const KEPT_BUFFER_BYTES: usize = CHUNK_BYTES;
+
 /// The largest buffer that can be asked for at all. A request above it is a bug in the caller,
 /// which must have checked the length it was given.
 pub const BUFFER_BYTES: usize = 1 << 30;
@@ -21,6 +25,7 @@ pub const MAILBOX_PARCELS: usize = 1024;
 
 const _: () = assert!(BLOCK_BYTES.is_power_of_two(), "offsets are masked with it");
 const _: () = assert!(CHUNK_BYTES.is_multiple_of(BLOCK_BYTES), "chunks are cut into blocks");
+const _: () = assert!(KEPT_BUFFER_BYTES >= POOLED_BUFFER_BYTES, "a buffer of any size is kept");
 const _: () = assert!(POOLED_BUFFER_BYTES <= CHUNK_BYTES, "a pooled buffer comes from one chunk");
 
 /// Shards one process can have: their mailboxes grow with the square of their number.
