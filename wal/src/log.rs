@@ -1,14 +1,17 @@
 //! The handle of an open log, and opening.
 
+use std::io;
 use std::path::PathBuf;
 use std::rc::Rc;
 
 use bytes::Bytes;
+use futures_util::{StreamExt, stream};
 use woodchuck_io::limits::BLOCK_BYTES;
-use woodchuck_io::{Disk, Durability, Env, File, Task};
+use woodchuck_io::{Buffer, Disk, Durability, Env, File, Task};
 
 use crate::error::LogError;
 use crate::format::{HEADER_BYTES, Name};
+use crate::limits::FRAMES_IN_FLIGHT;
 use crate::options::LogOptions;
 use crate::reader::read_whole;
 use crate::recovery::{Inventory, Leftover, recover, replay_frame, take_inventory};
@@ -422,6 +425,9 @@ async fn put_away<D: Disk>(
 
 /// Step 11 of recovery: begins a new segment behind what survived, and waits until what survived
 /// and the start frame are durable. Returns where the payloads of the `carried` are now.
+///
+/// Copies prove nothing before the start frame is there, so they may become durable in any order.
+/// When this returns, also with an error, none of its writes is in flight.
 async fn begin<D: Disk, T>(
     folder: &Folder<D>,
     options: LogOptions,
@@ -435,15 +441,34 @@ async fn begin<D: Disk, T>(
     let segment = stock.prepare(folder, Holds::Frames, options.segment_bytes, needed).await?;
     let path = folder.file(segment.name());
     let mut state = State::new(options, beginning);
-    let mut places = Vec::with_capacity(carried.len());
-    // One after the other: the start frame, which is last, must not be durable before the others.
-    for write in state.begin(segment, carried) {
-        let Write { lsn, segment, offset, buffer } = write;
-        let (result, buffer) = segment.file.write_at(buffer, offset, Durability::Durable).await;
-        result.map_err(|error| folder.problem("writing the first frames of", &path, error))?;
-        places.push((segment.generation, offset + HEADER_BYTES as u64));
+    let problem = |error| folder.problem("writing the first frames of", &path, error);
+    let mut copies = state.begin(segment, carried);
+    let start = copies.pop();
+    let place = |copy: &Write<_>| (copy.segment.generation, copy.offset + HEADER_BYTES as u64);
+    let places = copies.iter().map(place).collect();
+    let copies = copies.into_iter().map(|copy| write(copy, Durability::Volatile));
+    let written: Vec<_> = stream::iter(copies).buffered(FRAMES_IN_FLIGHT).collect().await;
+    let mut durable = Vec::with_capacity(written.len() + 1);
+    for copy in written {
+        durable.push(copy.map_err(problem)?);
+    }
+    if let Some(start) = start {
+        // The start frame must not be durable before the copies.
+        if !durable.is_empty() {
+            start.segment.file.sync_data().await.map_err(problem)?;
+        }
+        durable.push(write(start, Durability::Durable).await.map_err(problem)?);
+    }
+    for (lsn, buffer) in durable {
         let completion = state.complete(lsn, buffer);
         assert!(!completion.ready, "nothing was submitted yet");
     }
     Ok((state, places))
+}
+
+/// Writes a frame; gives back its number and its bytes.
+async fn write<F: File>(frame: Write<F>, durability: Durability) -> io::Result<(u64, Buffer)> {
+    let Write { lsn, segment, offset, buffer } = frame;
+    let (result, buffer) = segment.file.write_at(buffer, offset, durability).await;
+    result.map(|()| (lsn, buffer))
 }

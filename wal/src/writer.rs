@@ -361,7 +361,7 @@ impl<F, T> State<F, T> {
 
     /// Begins the first segment after recovery: copies of the frames that are carried over, and a
     /// start frame. The start frame makes the copies part of the log, so it must be written
-    /// when they are durable; it comes last here. All of them say what was known before any is.
+    /// when they are durable, in whatever order they become so; it comes last here. All of them say what was known before any is.
     pub(crate) fn begin(&mut self, segment: Segment<F>, frames: &[Carried]) -> Vec<Write<F>> {
         assert!(self.live.iter().all(|live| live.segment.first_lsn < self.next_lsn));
         self.enter_segment(segment);
@@ -376,7 +376,7 @@ impl<F, T> State<F, T> {
             writes.push(self.build(Kind::Carried, carried.commits, frame));
         }
         writes.push(self.build_start());
-        // These are written one after the other.
+        // Opening counts for none but the last, which is written alone.
         self.statistics.most_in_flight = 1;
         writes
     }
