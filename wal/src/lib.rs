@@ -31,6 +31,7 @@
 //!
 //! What must never be here: anything that knows what a commit means.
 
+mod blocks;
 mod error;
 mod format;
 pub mod limits;

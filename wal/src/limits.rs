@@ -37,7 +37,14 @@ pub const WINDOW_BYTES: usize = 1 << 20;
 pub const WINDOWS_UNDER_WAY: usize = 2;
 
 /// How many it may have under way or done, behind the one that it looks at.
-pub const WINDOWS_AHEAD: usize = 4;
+pub const WINDOWS_AHEAD: usize = 3;
+
+/// How many headers of the newest segment recovery remembers, so as not to read it again: as many
+/// as a segment of the usual size can have, in less than 2 MiB of memory.
+pub const HEADERS_REMEMBERED: usize = 16_384;
+
+/// After how many bytes of the log recovery says how far it has come.
+pub const PROGRESS_BYTES: u64 = 1 << 30;
 
 /// How many zeros are written at a time when a segment is prepared.
 pub const ZEROS_BYTES: usize = 1 << 20;

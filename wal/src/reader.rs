@@ -5,7 +5,8 @@
 //! and is counted. Errors that say nothing about the blocks (no memory, no permission) are errors.
 //!
 //! Windows are read one behind the other, and a few ahead of the one that is looked at, so that the
-//! disk works while checksums are computed.
+//! disk works while checksums are computed. They go over from one segment to the next, so that it
+//! works there, too.
 
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
@@ -17,6 +18,7 @@ use bytes::Bytes;
 use woodchuck_io::limits::BLOCK_BYTES;
 use woodchuck_io::{Buffer, File};
 
+use crate::blocks::Blocks;
 use crate::error::LogError;
 use crate::limits::{WINDOW_BYTES, WINDOWS_AHEAD, WINDOWS_UNDER_WAY};
 
@@ -25,24 +27,41 @@ const BLOCK: u64 = BLOCK_BYTES as u64;
 /// Reads that may come back with less than a block before the reader gives up.
 const SHORT_READS: u32 = 16;
 
-/// A window on a segment that moves forward.
-pub(crate) struct Reader<F> {
+/// What is read: a segment from its beginning.
+#[derive(Clone)]
+pub(crate) struct Source<F> {
     file: F,
     generation: u64,
-    /// Whole blocks of the file, in bytes.
+    /// Up to where; whole blocks.
     length: u64,
+}
+
+impl<F> Source<F> {
+    /// The whole blocks in the first `length` bytes of a segment's file.
+    pub(crate) const fn new(file: F, generation: u64, length: u64) -> Self {
+        Self { file, generation, length: length / BLOCK * BLOCK }
+    }
+}
+
+/// A window on a segment that moves forward.
+pub(crate) struct Reader<F> {
+    source: Source<F>,
+    /// The segment that will be read behind this one.
+    next: Option<Source<F>>,
     /// Where `window` begins.
     start: u64,
     /// What was read last; holds whole blocks.
     window: Bytes,
-    /// The windows behind that, in order and without gaps.
+    /// The windows behind that, in order and without gaps; behind the last of this segment, those
+    /// of the next.
     ahead: VecDeque<Ahead>,
     /// Blocks that could not be read.
-    unreadable: u64,
+    unreadable: Blocks,
 }
 
 /// A window that is read before it is needed.
 struct Ahead {
+    is_of_next: bool,
     offset: u64,
     bytes: usize,
     read: Read,
@@ -54,15 +73,33 @@ enum Read {
 }
 
 impl<F: File> Reader<F> {
-    pub(crate) fn new(file: F, generation: u64, length: u64) -> Self {
-        let length = length / BLOCK * BLOCK;
-        let (window, ahead) = (Bytes::new(), VecDeque::new());
-        Self { file, generation, length, start: 0, window, ahead, unreadable: 0 }
+    pub(crate) fn new(source: Source<F>) -> Self {
+        Self {
+            source,
+            next: None,
+            start: 0,
+            window: Bytes::new(),
+            ahead: VecDeque::new(),
+            unreadable: Blocks::default(),
+        }
     }
 
-    /// Blocks that could not be read so far.
-    pub(crate) const fn unreadable(&self) -> u64 {
-        self.unreadable
+    /// Says which segment is read next, so that its first windows can be read ahead.
+    pub(crate) fn expect_next(&mut self, next: Option<Source<F>>) {
+        self.next = next;
+    }
+
+    /// A reader of the next segment, which takes over what was read of it.
+    pub(crate) fn into_next(mut self) -> Option<Self> {
+        self.ahead.retain(|ahead| ahead.is_of_next);
+        self.ahead.iter_mut().for_each(|ahead| ahead.is_of_next = false);
+        let next = Self::new(self.next?);
+        Some(Self { ahead: self.ahead, ..next })
+    }
+
+    /// Blocks of this segment that could not be read so far.
+    pub(crate) const fn unreadable(&self) -> &Blocks {
+        &self.unreadable
     }
 
     /// The bytes from `offset` on, `bytes` of them, or `None` if the file is shorter. `offset` is
@@ -74,7 +111,8 @@ impl<F: File> Reader<F> {
     ) -> Result<Option<Bytes>, LogError> {
         assert!(offset.is_multiple_of(BLOCK), "frames and blocks stand at block boundaries");
         let wanted = bytes.next_multiple_of(BLOCK_BYTES);
-        if offset > self.length || wanted as u64 > self.length - offset {
+        let length = self.source.length;
+        if offset > length || wanted as u64 > length - offset {
             return Ok(None);
         }
         if offset < self.start || offset > self.end() {
@@ -119,8 +157,9 @@ impl<F: File> Reader<F> {
 
     /// Reads the window at `start`, and those behind it ahead.
     async fn next_window(&mut self) -> (usize, io::Result<Buffer>) {
-        assert!(self.start < self.length, "only what the file has is read");
-        if self.ahead.front().is_some_and(|ahead| ahead.offset != self.start) {
+        assert!(self.start < self.source.length, "only what the file has is read");
+        let is_elsewhere = |ahead: &Ahead| ahead.is_of_next || ahead.offset != self.start;
+        if self.ahead.front().is_some_and(is_elsewhere) {
             self.ahead.clear();
         }
         poll_fn(|context| {
@@ -148,19 +187,28 @@ impl<F: File> Reader<F> {
     fn begin_reads(&mut self) -> bool {
         let mut under_way = self.ahead.iter().filter(|ahead| !ahead.is_done()).count();
         let before = self.ahead.len();
-        let mut offset = self.ahead.back().map_or(self.start, Ahead::end);
         while under_way < WINDOWS_UNDER_WAY
             && self.ahead.len() < WINDOWS_AHEAD
-            && offset < self.length
+            && let Some(ahead) = self.read_behind(self.ahead.back())
         {
-            let bytes = (self.length - offset).min(WINDOW_BYTES as u64) as usize;
-            let file = self.file.clone();
-            let read = Box::pin(async move { read_whole(&file, offset, bytes).await });
-            self.ahead.push_back(Ahead { offset, bytes, read: Read::UnderWay(read) });
-            offset += bytes as u64;
+            self.ahead.push_back(ahead);
             under_way += 1;
         }
         self.ahead.len() > before
+    }
+
+    /// A read of the window behind the last of those ahead, if there is anything to read.
+    fn read_behind(&self, last: Option<&Ahead>) -> Option<Ahead> {
+        let (was_of_next, end) =
+            last.map_or((false, self.start), |last| (last.is_of_next, last.end()));
+        let is_of_next = was_of_next || end >= self.source.length;
+        let source = if is_of_next { self.next.as_ref()? } else { &self.source };
+        let offset = if is_of_next == was_of_next { end } else { 0 };
+        let rest = source.length.checked_sub(offset).filter(|&rest| rest > 0)?;
+        let bytes = rest.min(WINDOW_BYTES as u64) as usize;
+        let file = source.file.clone();
+        let read = Box::pin(async move { read_whole(&file, offset, bytes).await });
+        Some(Ahead { is_of_next, offset, bytes, read: Read::UnderWay(read) })
     }
 
     /// Reads block by block; those that cannot be read are left zero.
@@ -168,10 +216,10 @@ impl<F: File> Reader<F> {
         let mut whole = Buffer::with_capacity(bytes);
         while whole.len() < bytes {
             let at = offset + whole.len() as u64;
-            match read_whole(&self.file, at, BLOCK_BYTES).await {
+            match read_whole(&self.source.file, at, BLOCK_BYTES).await {
                 Ok(block) => whole.extend_from_slice(&block),
                 Err(error) if is_damage(&error) => {
-                    self.unreadable += 1;
+                    self.unreadable.insert(at / BLOCK);
                     whole.resize(whole.len() + BLOCK_BYTES);
                 }
                 Err(error) => return Err(self.problem(at, error)),
@@ -181,7 +229,8 @@ impl<F: File> Reader<F> {
     }
 
     fn problem(&self, offset: u64, error: io::Error) -> LogError {
-        LogError::io(format!("reading segment {:016x} at offset {offset}", self.generation), error)
+        let segment = self.source.generation;
+        LogError::io(format!("reading segment {segment:016x} at offset {offset}"), error)
     }
 }
 

@@ -16,9 +16,11 @@
 //!    in earlier generations: the recovery that wrote it had found frame n missing or torn, so that
 //!    they are a dead tail, or had carried them over.
 //! 4. **Trimming.** The trim point is the greatest in any start frame and in any header of the
-//!    newest segment that has one: it never goes back from frame to frame. Of the segments that are
-//!    not wholly superseded, skip those in front of the last that begins at or below it. Nobody
-//!    needs them, so damage in them harms nobody, and it does not matter which of them are left.
+//!    newest segment that has one: it never goes back from frame to frame. So that segment is read
+//!    before the walk; what is learned of it spares most of it a second and third reading (`newest`).
+//!    Of the segments that are not wholly superseded, skip those in front of the last that begins at
+//!    or below it. Nobody needs them, so damage in them harms nobody, and it does not matter which of
+//!    them are left.
 //! 5. Walk the frames of the rest in order of generation, in bounded memory, as long as each is
 //!    the next frame of the log (conditions 1 to 8 of `format`) and is not superseded. Where a
 //!    segment has no next frame, go on with the next segment if its start frame is it. Replay the
@@ -60,6 +62,8 @@
 //! 6 tells a log that was never completely created from one whose start frames are damaged.
 
 mod bodies;
+mod newest;
+mod progress;
 mod tail;
 mod walk;
 
@@ -69,14 +73,17 @@ use std::rc::Rc;
 use woodchuck_io::limits::BLOCK_BYTES;
 use woodchuck_io::{Disk, File};
 
+use crate::blocks::Blocks;
 use crate::error::LogError;
 use crate::format::{HEADER_BYTES, Header, Name, OLDEST_VERSION, Start, VERSION};
-use crate::reader::Reader;
+use crate::reader::{Reader, Source};
 use crate::segments::{Folder, Holds, Segment};
 use crate::writer::{BodyFile, Carried};
 use crate::{Recovered, Verdict};
 
 pub(crate) use bodies::BodyFiles;
+use newest::Newest;
+pub(crate) use progress::Progress;
 pub(crate) use tail::Tail;
 use tail::{check_front, check_tail, look_behind};
 pub(crate) use walk::{Walk, replay_frame};
@@ -143,7 +150,10 @@ pub(crate) struct Candidate<F> {
     pub(crate) start: Option<(Header, Start)>,
     /// Frames from this number on are superseded by a later generation.
     pub(crate) superseded_from: u64,
-    pub(crate) unreadable: u64,
+    /// No frame of its generation stands behind this offset; its length while nobody looked.
+    pub(crate) frames_end: u64,
+    /// Blocks that could not be read when somebody wanted to.
+    pub(crate) unreadable: Blocks,
     /// Whether step 6 looked at all of it and found no frame of its generation.
     pub(crate) unused: bool,
 }
@@ -151,7 +161,17 @@ pub(crate) struct Candidate<F> {
 impl<F: File> Candidate<F> {
     /// A window on the segment.
     pub(crate) fn reader(&self) -> Reader<F> {
-        Reader::new(self.file.clone(), self.generation, self.length)
+        Reader::new(self.first(self.length))
+    }
+
+    /// That part of it that may have frames of its generation.
+    pub(crate) fn frames(&self) -> Source<F> {
+        self.first(self.frames_end)
+    }
+
+    /// Its first `length` bytes.
+    fn first(&self, length: u64) -> Source<F> {
+        Source::new(self.file.clone(), self.generation, length)
     }
 }
 
@@ -260,11 +280,13 @@ pub(crate) async fn examine<D: Disk, R: FnMut(Recovered) -> Result<(), String>>(
     let bodies = Rc::new(BodyFiles::open(folder, &inventory.bodies).await?);
     let identity = common_identity(&candidates)?;
     supersede(&mut candidates);
-    let trim = trim_point(&candidates, identity).await?;
+    let newest = newest::scan(&mut candidates, identity).await?;
+    let trim = trim_point(&candidates, newest.as_ref());
     let needed = needed(&candidates, trim);
     let mut walk = Walk::new(identity, trim, carried_bytes, bodies, replay);
-    let live = walk.all(&mut candidates, &needed).await?;
-    let tail = look_behind(&mut candidates, identity, &walk).await?;
+    let progress = Progress::new(folder.path(), needed.iter().map(|&index| &candidates[index]));
+    let live = walk.all(&mut candidates, &needed, progress).await?;
+    let tail = look_behind(&mut candidates, identity, &walk, newest.as_ref()).await?;
     Ok(Examined { candidates, identity, needed, live, walk, tail })
 }
 
@@ -287,7 +309,8 @@ async fn open_all<D: Disk>(
             length,
             start: None,
             superseded_from: u64::MAX,
-            unreadable: 0,
+            frames_end: length,
+            unreadable: Blocks::default(),
             unused: false,
         };
         candidate.start = read_start(&mut candidate).await?;
@@ -299,8 +322,7 @@ async fn open_all<D: Disk>(
 async fn read_start<F: File>(
     candidate: &mut Candidate<F>,
 ) -> Result<Option<(Header, Start)>, LogError> {
-    let length = candidate.length.min(BLOCK);
-    let mut reader = Reader::new(candidate.file.clone(), candidate.generation, length);
+    let mut reader = Reader::new(candidate.first(BLOCK.min(candidate.length)));
     let block = reader.span(0, BLOCK_BYTES).await?;
     let Some(block) = block else { return Ok(None) };
     let Some((header, _)) = Header::decode(&block, 0) else { return Ok(None) };
@@ -359,27 +381,10 @@ fn supersede<F>(candidates: &mut [Candidate<F>]) {
 }
 
 /// Step 4: the trim point.
-async fn trim_point<F: File>(
-    candidates: &[Candidate<F>],
-    identity: Option<u128>,
-) -> Result<u64, LogError> {
+fn trim_point<F>(candidates: &[Candidate<F>], newest: Option<&Newest>) -> u64 {
     let starts = candidates.iter().filter_map(|candidate| candidate.start);
-    let mut trim = starts.map(|(header, _)| header.trim).max().unwrap_or(1);
-    let newest = candidates.iter().rfind(|candidate| candidate.start.is_some());
-    if let Some(newest) = newest {
-        let mut reader = newest.reader();
-        let mut offset = 0;
-        while let Some(block) = reader.span(offset, BLOCK_BYTES).await? {
-            if let Some((header, _)) = Header::decode(&block, offset)
-                && header.generation == newest.generation
-                && identity == Some(header.identity)
-            {
-                trim = trim.max(header.trim);
-            }
-            offset += BLOCK;
-        }
-    }
-    Ok(trim)
+    let trims = starts.map(|(header, _)| header.trim);
+    trims.chain(newest.map(|newest| newest.trim)).max().unwrap_or(1)
 }
 
 /// Step 4: the segments to walk, by index.
@@ -422,7 +427,7 @@ fn survey<F: File, R: FnMut(Recovered) -> Result<(), String>>(
         commits: walk.commits,
         bytes: walk.bytes,
         carried: walk.recent.iter().map(|recent| recent.frame.clone()).collect(),
-        unreadable_blocks: candidates.iter().map(|candidate| candidate.unreadable).sum(),
+        unreadable_blocks: candidates.iter().map(|candidate| candidate.unreadable.count()).sum(),
     };
     for (index, candidate) in candidates.into_iter().enumerate() {
         match (used.get(&index), candidate.start) {
@@ -445,7 +450,7 @@ fn survey<F: File, R: FnMut(Recovered) -> Result<(), String>>(
                 generation: candidate.generation,
                 length: candidate.length,
                 unused: candidate.unused,
-                sound: candidate.unreadable == 0,
+                sound: candidate.unreadable.count() == 0,
             }),
         }
     }

@@ -124,7 +124,7 @@ const TABLES: [Table; 8] = [
             ("reads of 1 MiB, 1 in flight", Way::Read(1, 1)),
             ("reads of 1 MiB, 2 in flight", Way::Read(2, 2)),
             ("reads of 1 MiB, 4 in flight", Way::Read(4, 4)),
-            ("reads of 1 MiB, 2 in flight, into 10 MiB in turn", Way::Read(2, 10)),
+            ("reads of 1 MiB, 2 in flight, into 4 MiB in turn", Way::Read(2, 4)),
             ("checksums of 1 MiB", Way::Checksum),
             ("open", Way::Open),
         ],

@@ -190,7 +190,10 @@ impl<D: Disk> OfflineLog<D> {
             frames: walk.frames,
             commits: walk.commits,
             bytes: walk.bytes,
-            unreadable_blocks: candidates.iter().map(|candidate| candidate.unreadable).sum(),
+            unreadable_blocks: candidates
+                .iter()
+                .map(|candidate| candidate.unreadable.count())
+                .sum(),
             next_lsn: Lsn::new(walk.next_lsn),
             end: (candidates.get(end_index).map_or(0, |end| end.generation), end_offset),
             trim: Lsn::new(walk.trim),

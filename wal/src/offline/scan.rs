@@ -239,7 +239,7 @@ impl<F: File, S: FnMut(Found)> Scan<'_, F, S> {
             self.damage(candidate.length, length, next_lsn, &what);
         }
         self.refusal();
-        self.totals.unreadable_blocks = reader.unreadable();
+        self.totals.unreadable_blocks = reader.unreadable().count();
         (self.found)(Found::End(self.totals));
         Ok(())
     }

@@ -3,12 +3,14 @@
 use woodchuck_io::File;
 use woodchuck_io::limits::BLOCK_BYTES;
 
+use super::newest::Newest;
 use super::walk::Walk;
 use super::{BLOCK, Candidate};
 use crate::Lsn;
 use crate::error::LogError;
 use crate::format::{Header, Kind, Start};
 use crate::limits::{SEGMENT_BLOCKS_MIN, UNREADABLE_BLOCKS_MAX, UNREADABLE_BLOCKS_MIN};
+use crate::reader::Reader;
 
 /// What stands behind the end of the log.
 #[derive(Default)]
@@ -30,6 +32,7 @@ pub(super) async fn look_behind<F: File, R>(
     candidates: &mut [Candidate<F>],
     identity: Option<u128>,
     walk: &Walk<F, R>,
+    newest: Option<&Newest>,
 ) -> Result<Tail, LogError> {
     let mut tail = Tail::default();
     let (end_index, end_offset) = walk.end;
@@ -41,55 +44,102 @@ pub(super) async fn look_behind<F: File, R>(
         if index >= end_index {
             let from = if index == end_index { end_offset } else { 0 };
             let is_later = index > end_index || walk.previous.is_none();
-            look_at_segment(candidate, from, is_later, identity, walk, &mut tail).await?;
+            let mut look = Look {
+                identity,
+                from,
+                is_later,
+                next_lsn: walk.next_lsn,
+                own_frames: 0,
+                tail: &mut tail,
+            };
+            match newest.and_then(|newest| newest.headers(index, from)) {
+                Some(headers) => look.at_headers(candidate, headers).await?,
+                None => look.at_blocks(candidate).await?,
+            }
+            let own_frames = look.own_frames;
+            candidate.unused = is_later && own_frames == 0 && candidate.unreadable.count() == 0;
         }
     }
     Ok(tail)
 }
 
-async fn look_at_segment<F: File, R>(
-    candidate: &mut Candidate<F>,
-    from: u64,
-    is_later: bool,
+/// A look at what stands in a segment from an offset on.
+struct Look<'a> {
     identity: Option<u128>,
-    walk: &Walk<F, R>,
-    tail: &mut Tail,
-) -> Result<(), LogError> {
-    let mut reader = candidate.reader();
-    let mut own_frames = 0;
-    let mut offset = from;
-    while let Some(block) = reader.span(offset, BLOCK_BYTES).await? {
-        if let Some((header, _)) = Header::decode(&block, offset)
-            && identity.is_none_or(|identity| header.identity == identity)
-        {
-            tail.see_watermark(&header, candidate.generation);
-            let is_own = header.generation == candidate.generation;
-            own_frames += u64::from(is_own);
-            let is_copy = header.kind == Kind::Carried;
-            if is_own && !is_copy && header.lsn < candidate.superseded_from {
-                tail.frames += 1;
-                tail.bytes += header.frame_bytes();
-                if is_later && header.kind != Kind::Start && header.lsn <= walk.next_lsn {
-                    tail.orphan = Some((candidate.generation, offset, header.lsn));
-                }
-            }
-        } else if offset == from
-            && Header::looks_torn(&block, identity.unwrap_or_default(), candidate.generation)
-        {
-            own_frames += 1;
-            tail.frames += 1;
-            tail.bytes += BLOCK;
+    from: u64,
+    /// Whether the segment is one behind that in which the log ends.
+    is_later: bool,
+    /// The number of the frame that is missing.
+    next_lsn: u64,
+    /// Frames of the segment's generation.
+    own_frames: u64,
+    tail: &'a mut Tail,
+}
+
+impl Look<'_> {
+    /// Reads all that is there.
+    async fn at_blocks<F: File>(&mut self, candidate: &mut Candidate<F>) -> Result<(), LogError> {
+        let mut reader = candidate.reader();
+        let mut offset = self.from;
+        while let Some(block) = reader.span(offset, BLOCK_BYTES).await? {
+            self.at_block(candidate, offset, &block);
+            offset += BLOCK;
         }
-        offset += BLOCK;
+        let unreadable = reader.unreadable().count();
+        let all = unreadable == (offset - self.from) / BLOCK;
+        if unreadable >= UNREADABLE_BLOCKS_MIN && all || unreadable > UNREADABLE_BLOCKS_MAX {
+            self.tail.unreadable.get_or_insert((candidate.generation, self.from, unreadable));
+        }
+        candidate.unreadable.insert_all(reader.unreadable());
+        Ok(())
     }
-    let unreadable = reader.unreadable();
-    let all = unreadable == (offset - from) / BLOCK;
-    if unreadable >= UNREADABLE_BLOCKS_MIN && all || unreadable > UNREADABLE_BLOCKS_MAX {
-        tail.unreadable.get_or_insert((candidate.generation, from, unreadable));
+
+    /// Reads the first block, which may hold part of a header, and takes the rest from `headers`: all
+    /// that there are behind it, in order.
+    async fn at_headers<F: File>(
+        &mut self,
+        candidate: &mut Candidate<F>,
+        headers: impl Iterator<Item = &Header>,
+    ) -> Result<(), LogError> {
+        let from = self.from;
+        let mut reader = Reader::new(candidate.first(candidate.length.min(from + BLOCK)));
+        if let Some(block) = reader.span(from, BLOCK_BYTES).await? {
+            self.at_block(candidate, from, &block);
+        }
+        candidate.unreadable.insert_all(reader.unreadable());
+        for header in headers {
+            self.at_header(candidate, header);
+        }
+        Ok(())
     }
-    candidate.unreadable += unreadable;
-    candidate.unused = is_later && own_frames == 0 && candidate.unreadable == 0;
-    Ok(())
+
+    fn at_block<F>(&mut self, candidate: &Candidate<F>, offset: u64, block: &[u8]) {
+        if let Some((header, _)) = Header::decode(block, offset)
+            && self.identity.is_none_or(|identity| header.identity == identity)
+        {
+            self.at_header(candidate, &header);
+        } else if offset == self.from
+            && Header::looks_torn(block, self.identity.unwrap_or_default(), candidate.generation)
+        {
+            self.own_frames += 1;
+            self.tail.frames += 1;
+            self.tail.bytes += BLOCK;
+        }
+    }
+
+    fn at_header<F>(&mut self, candidate: &Candidate<F>, header: &Header) {
+        self.tail.see_watermark(header, candidate.generation);
+        let is_own = header.generation == candidate.generation;
+        self.own_frames += u64::from(is_own);
+        let is_copy = header.kind == Kind::Carried;
+        if is_own && !is_copy && header.lsn < candidate.superseded_from {
+            self.tail.frames += 1;
+            self.tail.bytes += header.frame_bytes();
+            if self.is_later && header.kind != Kind::Start && header.lsn <= self.next_lsn {
+                self.tail.orphan = Some((candidate.generation, header.offset, header.lsn));
+            }
+        }
+    }
 }
 
 impl Tail {

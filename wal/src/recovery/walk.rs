@@ -7,7 +7,7 @@ use bytes::Bytes;
 use woodchuck_io::File;
 use woodchuck_io::limits::BLOCK_BYTES;
 
-use super::{BLOCK, BodyFiles, Candidate};
+use super::{BLOCK, BodyFiles, Candidate, Progress};
 use crate::error::LogError;
 use crate::format::{Commits, HEADER_BYTES, Header, Kind, Stored};
 use crate::reader::Reader;
@@ -30,6 +30,8 @@ pub(crate) struct Walk<F, R> {
     pub(crate) recent_bytes: u64,
     /// How much of that frames below `watermark` may have.
     pub(crate) carried_bytes: u64,
+    /// The first frame that is needed of the segment that is walked.
+    whole: u64,
     /// The trim point. Commits of older frames are not replayed.
     pub(crate) trim: u64,
     /// The place where the next frame would be: index of the segment, and offset.
@@ -91,6 +93,7 @@ impl<F: File, R: FnMut(Recovered) -> Result<(), String>> Walk<F, R> {
             recent: VecDeque::new(),
             recent_bytes: 0,
             carried_bytes,
+            whole: 1,
             trim,
             end: (0, 0),
             carrying: None,
@@ -108,16 +111,24 @@ impl<F: File, R: FnMut(Recovered) -> Result<(), String>> Walk<F, R> {
         &mut self,
         candidates: &mut [Candidate<F>],
         needed: &[usize],
+        mut progress: Progress,
     ) -> Result<Vec<(usize, u64)>, LogError> {
         let mut live: Vec<(usize, u64)> = Vec::new();
-        for &index in needed {
+        let mut ahead: Option<Reader<F>> = None;
+        for (place, &index) in needed.iter().enumerate() {
+            let next = needed.get(place + 1).map(|&next| candidates[next].frames());
             let candidate = &mut candidates[index];
             if !self.enter(index, candidate) {
                 break;
             }
-            let mut reader = candidate.reader();
-            while self.step(&mut reader, candidate).await? {}
-            candidate.unreadable += reader.unreadable();
+            let mut reader = ahead.unwrap_or_else(|| Reader::new(candidate.frames()));
+            reader.expect_next(next);
+            while self.step(&mut reader, candidate).await? {
+                progress.report(candidate.generation, self.end.1, self.frames);
+            }
+            progress.leave(candidate);
+            candidate.unreadable.insert_all(reader.unreadable());
+            ahead = reader.into_next();
             live.push((index, self.end.1));
             if self.is_stuck() {
                 break;
@@ -141,6 +152,7 @@ impl<F: File, R: FnMut(Recovered) -> Result<(), String>> Walk<F, R> {
         }
         self.carrying = carries.then_some((header.lsn, header.generation));
         self.end = (index, if carries { BLOCK } else { 0 });
+        self.whole = start.first_lsn.max(self.trim);
         true
     }
 
@@ -213,8 +225,16 @@ impl<F: File, R: FnMut(Recovered) -> Result<(), String>> Walk<F, R> {
         self.next_lsn += 1;
         self.previous = Some(checksum);
         self.watermark = self.watermark.max(header.watermark);
-        while self.recent_bytes > self.carried_bytes && self.replay_before(self.watermark).await? {}
+        while self.keeps_too_much() && self.replay_before(self.watermark).await? {}
         Ok(())
+    }
+
+    /// Whether the oldest frame that was not replayed cannot be among whole segments that are carried
+    /// over: there are too many behind it, or its segment was not kept from the beginning on. What
+    /// is kept holds on to the windows it was read into.
+    fn keeps_too_much(&self) -> bool {
+        let begins_late = self.recent.front().is_some_and(|oldest| oldest.frame.lsn > self.whole);
+        begins_late || self.recent_bytes > self.carried_bytes
     }
 
     /// Replays the oldest frame that was not, if it is below `bound`.

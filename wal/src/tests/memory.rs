@@ -28,6 +28,8 @@ struct Content {
     unreadable: BTreeSet<u64>,
     /// Blocks that cannot be read once so many reads were made of the file.
     breaking: Option<(u32, Range<u64>)>,
+    /// All blocks can be read once so many reads more were made of the file.
+    mending: Option<u32>,
     /// Reads give at most so many bytes, if set.
     short_reads: Option<usize>,
     /// Where it was read, in order.
@@ -55,6 +57,11 @@ impl MemoryFile {
     /// Makes blocks unreadable after so many reads of the file.
     pub(super) fn break_after(&self, reads: u32, blocks: Range<u64>) {
         self.content.borrow_mut().breaking = Some((reads, blocks));
+    }
+
+    /// Makes all blocks readable after so many reads of the file.
+    pub(super) fn mend_after(&self, reads: u32) {
+        self.content.borrow_mut().mending = Some(reads);
     }
 
     /// Where the file was read so far.
@@ -134,6 +141,12 @@ impl File for MemoryFile {
                 content.unreadable.extend(blocks);
             } else {
                 content.breaking = Some((reads - 1, blocks));
+            }
+        }
+        if let Some(reads) = content.mending {
+            content.mending = reads.checked_sub(1);
+            if reads == 0 {
+                content.unreadable.clear();
             }
         }
         let start = content.bytes.len().min(offset as usize);

@@ -10,6 +10,7 @@ mod format;
 mod generations;
 mod image;
 mod memory;
+mod newest;
 mod offline;
 mod reader;
 mod writer;
