@@ -456,6 +456,20 @@ mod tests {
     }
 
     #[test]
+    fn a_thread_keeps_so_much_and_no_more() {
+        const BYTES: usize = 128 << 10;
+        let kept = || KEPT.with(|kept| kept.borrow().0[class_of(BYTES)].len());
+        let most = KEPT_BUFFER_BYTES / BYTES;
+        let buffers: Vec<Buffer> = (0..2 * most).map(|_| Buffer::with_capacity(BYTES)).collect();
+        for (dropped, buffer) in (1..).zip(buffers) {
+            let before = kept();
+            drop(buffer);
+            assert_eq!(kept(), (before + 1).min(most), "after {dropped}");
+        }
+        assert_eq!(kept(), most);
+    }
+
+    #[test]
     fn append_and_pad() {
         let mut buffer = Buffer::with_capacity(8192);
         buffer.extend_from_slice(b"abc");
