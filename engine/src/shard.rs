@@ -172,7 +172,14 @@ impl<E: Env> Shard<E> {
         let (index, shards) = (self.inner.index, self.inner.shards);
         let mut partitions = self.inner.partitions.borrow_mut();
         let before = partitions.len();
-        partitions.retain(|id, _| image.by_id(id.topic).is_some());
+        partitions.retain(|id, cell| {
+            let stays = image.by_id(id.topic).is_some();
+            if !stays && let Some(grown) = cell.grown.take() {
+                // Who waits for it to grow shall learn that it does not.
+                grown.notify(usize::MAX);
+            }
+            stays
+        });
         let dropped = before - partitions.len();
         for topic in image.iter() {
             for id in partitions_on(topic, index, shards) {

@@ -290,6 +290,35 @@ fn a_reader_waits_no_longer_than_it_said() {
 }
 
 #[test]
+fn a_reader_that_waits_is_told_that_the_topic_is_deleted() {
+    for seed in 0..10 {
+        let world = World::new(seed);
+        let machine = world.machine("engine");
+        run(&world, machine, (2, 0), |env, engine| async move {
+            for index in 0..2 {
+                let topic = engine.create_topic(name("t"), 2).await.expect("created");
+                let partition = partition(&topic, index);
+                let (owner, later) = (engine.clone(), env.sleep(Duration::from_millis(3)));
+                let delete = async move {
+                    later.await;
+                    owner.delete_topic(topic.id).await.expect("deleted");
+                };
+                let deleting = env.spawn("delete later", delete);
+                let begun = env.now();
+                let requests = [ReadRequest { partition, offset: 0, max_bytes: 1000 }];
+                let mut reader = engine.reader();
+                let wait = Duration::from_secs(20);
+                assert_eq!(engine.wait_readable(&mut reader, &requests, 1, 1000, wait).await, 0);
+                assert!(env.now() - begun < Duration::from_secs(10), "woken, not timed out");
+                let outcomes = engine.read(&requests, 1000).await;
+                assert_eq!(outcomes[0].as_ref().err(), Some(&EngineError::UnknownPartition));
+                deleting.await;
+            }
+        });
+    }
+}
+
+#[test]
 fn offsets_are_found_by_place_and_time() {
     let world = World::new(2);
     let machine = world.machine("engine");
