@@ -297,16 +297,20 @@ fn transfer(length: usize) -> u32 {
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsRawFd;
+    use std::os::unix::net::UnixStream;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
     use super::*;
     use crate::runtime::CompletionMode;
 
-    #[test]
-    fn a_ring_of_the_doorbell_just_before_the_wait_is_noticed() {
+    /// Runs `check` with a ring of its own on a thread of its own, and fails if it sleeps for ever.
+    fn awake(check: fn(&mut Ring, &Arc<Doorbell>)) {
         if let Err(error) = probe(CompletionMode::Cooperative) {
             println!("skipped: {error}");
             return;
         }
-        let (polled, noticed) = std::sync::mpsc::channel();
+        let (ended, noticed) = std::sync::mpsc::channel();
         let thread = std::thread::spawn(move || {
             let doorbell = Arc::new(Doorbell::new().expect("a doorbell"));
             let setup = DriverSetup {
@@ -316,18 +320,70 @@ mod tests {
                 completion_mode: CompletionMode::Cooperative,
             };
             let mut ring = Ring::new(setup).expect("a ring");
-            let mut completions = Vec::new();
-            let moment = Wait::AtMost(Some(Duration::from_millis(1)));
-            ring.poll(moment, &mut completions).expect("polled");
-            doorbell.begin_sleep();
-            // Any system call lets the kernel post the completion, this one too.
-            doorbell.ring();
-            ring.poll(Wait::AtMost(None), &mut completions).expect("polled");
-            assert!(completions.is_empty());
-            polled.send(()).expect("somebody waits");
+            check(&mut ring, &doorbell);
+            ended.send(()).expect("somebody waits");
             ring.finish().expect("finished");
         });
         assert!(noticed.recv_timeout(Duration::from_secs(10)).is_ok(), "it sleeps");
         thread.join().expect("no panic");
+    }
+
+    /// Polls once, so that a read of the doorbell is in flight afterwards.
+    fn listen(ring: &mut Ring) {
+        let mut completions = Vec::new();
+        ring.poll(Wait::AtMost(Some(Duration::from_millis(1))), &mut completions).expect("polled");
+        assert!(ring.listening && completions.is_empty());
+    }
+
+    #[test]
+    fn a_ring_of_the_doorbell_just_before_the_wait_is_noticed() {
+        awake(|ring, doorbell| {
+            listen(ring);
+            doorbell.begin_sleep();
+            // Any system call lets the kernel post the completion, this one too.
+            doorbell.ring();
+            let mut completions = Vec::new();
+            ring.poll(Wait::AtMost(None), &mut completions).expect("polled");
+            assert!(completions.is_empty());
+        });
+    }
+
+    #[test]
+    fn a_ring_of_the_doorbell_while_much_is_handed_over_is_noticed() {
+        awake(|ring, doorbell| {
+            listen(ring);
+            doorbell.begin_sleep();
+            // More than the kernel takes at a time, and nothing that completes.
+            let (quiet, other) = UnixStream::pair().expect("a pair of sockets");
+            let mut received = vec![0_u8; 2 * ring.ring.params().sq_entries() as usize];
+            for (key, byte) in (0..).zip(&mut received) {
+                let fd = quiet.as_raw_fd();
+                let receive = Request::Receive { fd, start: byte, length: 1, patient: true };
+                // SAFETY:
+                // 1. `received` is used by nothing else, and lives until all have completed.
+                // 2. So does `quiet`.
+                // 3. Keys are counted.
+                unsafe { ring.submit(Key(key), receive) };
+            }
+            // From another thread, so that the kernel posts the completion when this one enters it
+            // the first time. Waiting for that thread must not be a system call.
+            let rung = Arc::new(AtomicBool::new(false));
+            let (bell, told) = (Arc::clone(doorbell), Arc::clone(&rung));
+            let ringer = std::thread::spawn(move || {
+                bell.ring();
+                told.store(true, Ordering::Release);
+            });
+            while !rung.load(Ordering::Acquire) {
+                std::hint::spin_loop();
+            }
+            let mut completions = Vec::new();
+            ring.poll(Wait::AtMost(None), &mut completions).expect("polled");
+            assert!(completions.is_empty());
+            ringer.join().expect("no panic");
+            drop(other);
+            while completions.len() < received.len() {
+                ring.poll(Wait::AtMost(None), &mut completions).expect("polled");
+            }
+        });
     }
 }
