@@ -61,9 +61,15 @@ pub fn in_own_process(arguments: &[&str]) -> Vec<f64> {
 }
 
 /// What an environment variable sets, or else `otherwise`.
+///
+/// # Panics
+/// If it is set to anything but a number: a benchmark that takes something else runs for long.
 #[must_use]
 pub fn number(variable: &str, otherwise: usize) -> usize {
-    std::env::var(variable).ok().and_then(|text| text.parse().ok()).unwrap_or(otherwise)
+    let set = std::env::var(variable).ok();
+    let parse =
+        |text: String| text.parse().unwrap_or_else(|_| panic!("{variable}={text} is no number"));
+    set.map_or(otherwise, parse)
 }
 
 /// What a program returns that runs alone, on one shard of a ring.
