@@ -16,6 +16,7 @@
 //! 4. `take_ready` hands them out.
 
 mod bodies;
+mod frames;
 mod room;
 mod view;
 
@@ -27,8 +28,7 @@ use woodchuck_io::Buffer;
 use woodchuck_io::limits::BLOCK_BYTES;
 
 use crate::error::LogError;
-use crate::format::{Commits, HEADER_BYTES, Header, Kind, START_BYTES, Start, Stored, VERSION};
-use crate::format::{checksum, frame_bytes, prefix};
+use crate::format::{Commits, HEADER_BYTES, Kind, Stored, checksum, frame_bytes, prefix};
 use crate::limits::{COMMIT_CHARGE_BYTES, COMMIT_PREFIX_BYTES};
 use crate::options::LogOptions;
 use crate::segments::Segment;
@@ -36,37 +36,9 @@ use crate::{Committed, Location, Lsn, Statistics};
 
 use bodies::Bodies;
 pub(crate) use bodies::{BodyFile, BodyWrite, Taken};
+pub(crate) use frames::{Carried, Write};
+use frames::{Flight, Gathering};
 pub(crate) use room::{Purpose, Shortage};
-
-/// A frame that takes commits, or waits for a slot.
-struct Gathering<T> {
-    /// Room for the header, then the commits so far.
-    buffer: Buffer,
-    /// One for each commit.
-    contexts: Vec<T>,
-    /// One for each commit that is a reference: what it refers to.
-    bodies: Vec<Bytes>,
-    /// What its commits count against the bound of the queue.
-    charged: usize,
-    /// Of the payload, once nothing more is added: computed while the slots are busy, so that none
-    /// of them waits for it.
-    checksum: Option<u32>,
-}
-
-/// A frame that was handed to the disk.
-struct Flight<T> {
-    kind: Kind,
-    /// The trim point it carries; durable when the frame and all before it are.
-    trim: u64,
-    generation: u64,
-    offset: u64,
-    payload_bytes: usize,
-    contexts: Vec<T>,
-    bodies: Vec<Bytes>,
-    charged: usize,
-    /// Its bytes, once they are durable.
-    durable: Option<Buffer>,
-}
 
 /// A frame whose commits wait to be handed out.
 struct Ready<T> {
@@ -84,14 +56,6 @@ struct Ready<T> {
 struct Live<F> {
     segment: Rc<Segment<F>>,
     used: u64,
-}
-
-/// A frame for a slot to write.
-pub(crate) struct Write<F> {
-    pub(crate) lsn: u64,
-    pub(crate) segment: Rc<Segment<F>>,
-    pub(crate) offset: u64,
-    pub(crate) buffer: Buffer,
 }
 
 /// How often it was asked that the spares be removed, and how often they were.
@@ -117,22 +81,6 @@ pub(crate) struct Completion {
     pub(crate) idle: bool,
     /// There are segments to put away.
     pub(crate) retired: bool,
-}
-
-/// A frame that survived, and is to be written again.
-#[derive(Clone, Debug)]
-pub(crate) struct Carried {
-    pub(crate) lsn: u64,
-    pub(crate) commits: u32,
-    /// Of a frame with commits; empty for every other.
-    pub(crate) payload: Bytes,
-}
-
-impl Carried {
-    /// Bytes of its copy.
-    pub(crate) fn frame_bytes(&self) -> usize {
-        frame_bytes(self.payload.len())
-    }
 }
 
 /// What a log begins with.
@@ -325,130 +273,6 @@ impl<F, T> State<F, T> {
         })
     }
 
-    /// Goes over to a segment, and builds its start frame.
-    fn start_segment(&mut self, segment: Segment<F>) -> Write<F> {
-        self.enter_segment(segment);
-        self.build_start()
-    }
-
-    /// Goes over to a segment. Its start frame must be built before anything but carried frames.
-    fn enter_segment(&mut self, mut segment: Segment<F>) {
-        assert!(
-            self.live.back().is_none_or(|live| live.segment.generation < segment.generation),
-            "generations grow"
-        );
-        segment.first_lsn = self.next_lsn;
-        self.live.push_back(Live { segment: Rc::new(segment), used: 0 });
-        self.offset = BLOCK_BYTES as u64;
-        self.over_capacity = self.bytes_needed() > self.options.capacity_bytes;
-    }
-
-    fn build_start(&mut self) -> Write<F> {
-        let segment = &self.live.back().expect("a segment was entered").segment;
-        let start = Start {
-            version: VERSION,
-            block_bytes: BLOCK_BYTES as u32,
-            segment_bytes: segment.bytes,
-            first_lsn: segment.first_lsn,
-        };
-        let mut frame = Gathering::new(Buffer::with_capacity(HEADER_BYTES + START_BYTES));
-        frame.buffer.extend_from_slice(&start.encode());
-        let behind = std::mem::replace(&mut self.offset, 0);
-        let write = self.build(Kind::Start, 0, frame);
-        self.offset = behind;
-        write
-    }
-
-    /// Begins the first segment after recovery: copies of the frames that are carried over, and a
-    /// start frame. The start frame makes the copies part of the log, so it must be written
-    /// when they are durable, in whatever order they become so; it comes last here. All of them say what was known before any is.
-    pub(crate) fn begin(&mut self, segment: Segment<F>, frames: &[Carried]) -> Vec<Write<F>> {
-        assert!(self.live.iter().all(|live| live.segment.first_lsn < self.next_lsn));
-        self.enter_segment(segment);
-        let mut writes = Vec::with_capacity(frames.len() + 1);
-        for carried in frames {
-            assert_eq!(carried.lsn, self.next_lsn, "carried frames keep their numbers");
-            let mut frame = Gathering::new(Buffer::with_capacity(carried.frame_bytes()));
-            frame.buffer.extend_from_slice(&carried.payload);
-            if carried.commits > 0 {
-                self.newest_data = carried.lsn;
-            }
-            writes.push(self.build(Kind::Carried, carried.commits, frame));
-        }
-        writes.push(self.build_start());
-        // Opening counts for none but the last, which is written alone.
-        self.statistics.most_in_flight = 1;
-        writes
-    }
-
-    /// Moves a frame that fills little of its buffer to a smaller one: readers hold on to it for
-    /// as long as they hold a commit of it.
-    fn fit(&mut self, mut frame: Gathering<T>) -> Gathering<T> {
-        if frame.buffer.capacity() > 2 * frame.bytes() {
-            let mut small = Buffer::with_capacity(frame.bytes());
-            small.extend_from_slice(&frame.buffer);
-            let mut large = std::mem::replace(&mut frame.buffer, small);
-            if large.capacity() == self.options.frame_bytes {
-                large.resize(0);
-                self.kept_buffer = Some(large);
-            }
-        }
-        frame
-    }
-
-    /// Gives a frame its number, its place and its header, and puts it in flight.
-    fn build(&mut self, kind: Kind, commits: u32, frame: Gathering<T>) -> Write<F> {
-        let Gathering { mut buffer, contexts, bodies, charged, checksum: payload_checksum } = frame;
-        // The segment that is written to: every caller went over to one.
-        let live = self.live.back_mut().expect("a frame is built for a segment");
-        let payload_bytes = buffer.len() - HEADER_BYTES;
-        let header = Header {
-            kind,
-            commits,
-            identity: self.identity,
-            generation: live.segment.generation,
-            offset: self.offset,
-            lsn: self.next_lsn,
-            watermark: self.watermark,
-            trim: self.trim,
-            payload_bytes: payload_bytes as u32,
-            previous: self.previous,
-            payload_checksum: payload_checksum.unwrap_or_else(|| checksum(&buffer[HEADER_BYTES..])),
-        };
-        let room = buffer.first_chunk_mut().expect("a frame gathers behind room for its header");
-        self.previous = header.encode(room);
-        buffer.pad_to_block();
-        assert!(header.end() <= live.segment.bytes, "a frame stays in its segment");
-        live.used = live.used.max(header.end());
-        let write = Write {
-            lsn: self.next_lsn,
-            segment: Rc::clone(&live.segment),
-            offset: self.offset,
-            buffer,
-        };
-        self.offset = header.end();
-        self.next_lsn += 1;
-        self.carried_watermark = header.watermark;
-        self.carried_trim = header.trim;
-        if kind == Kind::Data {
-            self.newest_data = header.lsn;
-        }
-        self.flight.push_back(Flight {
-            kind,
-            trim: header.trim,
-            generation: header.generation,
-            offset: header.offset,
-            payload_bytes,
-            contexts,
-            bodies,
-            charged,
-            durable: None,
-        });
-        assert_eq!(self.watermark + self.flight.len() as u64, self.next_lsn);
-        self.statistics.count_frame(kind, &write.buffer, self.flight.len());
-        write
-    }
-
     /// Step 3: a frame is durable.
     pub(crate) fn complete(&mut self, lsn: u64, buffer: Buffer) -> Completion {
         if self.poison.is_some() {
@@ -586,49 +410,10 @@ impl<F, T> State<F, T> {
     }
 }
 
-impl<T> Gathering<T> {
-    fn new(mut buffer: Buffer) -> Self {
-        buffer.resize(HEADER_BYTES);
-        let (contexts, bodies) = (Vec::new(), Vec::new());
-        Self { buffer, contexts, bodies, charged: 0, checksum: None }
-    }
-
-    /// Adds a commit, for which there is room.
-    fn add(&mut self, parts: &[&[u8]], context: T, charged: usize) {
-        for part in parts {
-            self.buffer.extend_from_slice(part);
-        }
-        self.contexts.push(context);
-        self.charged += charged;
-    }
-
-    /// Bytes of the frame as it is now, padding included.
-    fn bytes(&self) -> usize {
-        frame_bytes(self.buffer.len() - HEADER_BYTES)
-    }
-
-    fn has_room(&self, stored: usize, options: &LogOptions) -> bool {
-        self.buffer.len() + stored <= options.frame_bytes && stored <= self.buffer.spare()
-    }
-}
-
 /// The generations of the files that a payload refers to, one for each reference.
 fn references(payload: &[u8]) -> impl Iterator<Item = u64> {
     Commits::new(payload).filter_map(|stored| match stored {
         Stored::Here(_) => None,
         Stored::Elsewhere(reference) => Some(reference.generation),
     })
-}
-
-impl Statistics {
-    fn count_frame(&mut self, kind: Kind, buffer: &Buffer, in_flight: usize) {
-        match kind {
-            Kind::Start => self.start_frames += 1,
-            Kind::Data => self.data_frames += 1,
-            Kind::Witness => self.witness_frames += 1,
-            Kind::Carried => self.carried_frames += 1,
-        }
-        self.bytes_written += buffer.len() as u64;
-        self.most_in_flight = self.most_in_flight.max(in_flight as u64);
-    }
 }
