@@ -23,7 +23,8 @@ pub struct LogOptions {
     pub frame_bytes: usize,
     /// Commits of so many bytes or more that are submitted in a lane
     /// ([`submit_in`](crate::Log::submit_in)) may have their bytes beside the frames, in a file of
-    /// their own: commits of other lanes do not wait for them.
+    /// their own: commits of other lanes do not wait for them. At least 1; more than a segment
+    /// holds, and none ever have.
     pub indirect_bytes: usize,
     /// Frames that may be in flight at once, and as many bodies of large commits. While so many are,
     /// commits gather in the next.
@@ -138,6 +139,12 @@ impl LogOptions {
                  bytes beside its first block",
                 self.frame_bytes, self.segment_bytes
             ));
+        }
+        if self.indirect_bytes == 0 {
+            return refuse(
+                "indirect_bytes is 0, but commits without bytes have none to be written elsewhere"
+                    .to_owned(),
+            );
         }
         if self.frames_in_flight == 0 || self.frames_in_flight > FRAMES_IN_FLIGHT {
             return refuse(format!(

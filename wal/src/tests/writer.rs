@@ -293,6 +293,7 @@ fn options_that_cannot_work_are_refused() {
         LogOptions { frame_bytes: 0, ..small },
         LogOptions { frame_bytes: 5000, ..small },
         LogOptions { frame_bytes: 64 << 10, ..small },
+        LogOptions { indirect_bytes: 0, ..small },
         LogOptions { frames_in_flight: 0, ..small },
         LogOptions { frames_in_flight: 65, ..small },
         LogOptions { queue_bytes: 0, ..small },
@@ -301,4 +302,7 @@ fn options_that_cannot_work_are_refused() {
     }
     assert!(small.check().is_ok() && LogOptions::default().check().is_ok());
     assert!(LogOptions { segment_bytes: 3 * 4096, frame_bytes: 4096, ..small }.check().is_ok());
+    for indirect_bytes in [1, usize::MAX] {
+        assert!(LogOptions { indirect_bytes, ..small }.check().is_ok(), "{indirect_bytes}");
+    }
 }
