@@ -39,6 +39,16 @@ pub const WINDOWS_UNDER_WAY: usize = 2;
 /// How many it may have under way or done, behind the one that it looks at.
 pub const WINDOWS_AHEAD: usize = 3;
 
+/// How many bodies of large commits recovery may have under way or done, behind the one that it looks
+/// at.
+pub const BODIES_AHEAD: usize = 8;
+
+/// How many bytes these may have together. One that is larger is read by itself.
+pub const BODIES_AHEAD_BYTES: u64 = 4 << 20;
+
+/// Bytes of the frames that may wait for bodies in front of them, in order to be replayed.
+pub const LEAVING_BYTES: usize = 1 << 20;
+
 /// How many headers of the newest segment recovery remembers, so as not to read it again: as many
 /// as a segment of the usual size can have, in less than 2 MiB of memory.
 pub const HEADERS_REMEMBERED: usize = 16_384;
@@ -99,4 +109,5 @@ const _: () = assert!(
     WINDOWS_UNDER_WAY < WINDOWS_AHEAD,
     "reads go on while what others gave waits to be looked at"
 );
+const _: () = assert!(BODIES_AHEAD > 1, "a body is read while another is looked at");
 const _: () = assert!(ZEROS_BYTES.is_multiple_of(BLOCK_BYTES), "zeros are written in blocks");

@@ -14,7 +14,7 @@ use crate::format::{HEADER_BYTES, Name};
 use crate::limits::FRAMES_IN_FLIGHT;
 use crate::options::LogOptions;
 use crate::reader::read_whole;
-use crate::recovery::{Inventory, Leftover, recover, replay_frame, take_inventory};
+use crate::recovery::{Inventory, Leftover, recover, replay_carried, take_inventory};
 use crate::segments::{Folder, Holds};
 use crate::tasks::{Shared, Stock};
 use crate::writer::{Beginning, Carried, Purpose, State, Taken, Write};
@@ -94,7 +94,7 @@ impl<E: Env, T: 'static> Log<E, T> {
             next_generation: survey.highest_generation + 1,
             next_number: inventory.next_number(),
         };
-        let (leftovers, bodies) = (survey.leftovers, survey.body_files);
+        let leftovers = survey.leftovers;
         let kept = first_stock(&folder, &options, &inventory, &leftovers, &mut stock, created);
         let leftovers = kept.await?;
         let (state, places) = begin(&folder, options, beginning, &carried, &mut stock).await?;
@@ -102,7 +102,7 @@ impl<E: Env, T: 'static> Log<E, T> {
         for (frame, place) in carried.iter().zip(places) {
             if frame.lsn >= survey.trim {
                 recovery.commits += u64::from(frame.commits);
-                recovery.bytes += replay_frame(frame, place, &bodies, &mut replay).await?;
+                recovery.bytes += replay_carried(frame, place, &mut replay)?;
             }
         }
         let shared = Rc::new(Shared::new(env, folder, state));

@@ -27,7 +27,8 @@
 //!    commits from the trim point on. Where there is no next frame at all, the log ends, at
 //!    number n.
 //!    **Bodies.** Where a frame that is replayed refers to a body, the body was durable before the
-//!    frame was built: if it is not there, or not what the reference says, corrupt.
+//!    frame was built: if it is not there, or not what the reference says, corrupt. A few are read
+//!    ahead, and frames that leave the walk wait for theirs, in order.
 //! 6. **Nothing acknowledged is missing behind the end.** Look at every block from the end on, in
 //!    that segment and all later ones, for headers of this log, of whatever generation. Each says
 //!    the truth about the time when it was built. If one has a watermark above n, frame n was
@@ -81,12 +82,12 @@ use crate::segments::{Folder, Holds, Segment};
 use crate::writer::{BodyFile, Carried};
 use crate::{Recovered, Verdict};
 
-pub(crate) use bodies::BodyFiles;
+pub(crate) use bodies::{Bodies, BodyFiles};
 use newest::Newest;
 pub(crate) use progress::Progress;
 pub(crate) use tail::Tail;
 use tail::{check_front, check_tail, look_behind};
-pub(crate) use walk::{Walk, replay_frame};
+pub(crate) use walk::{Walk, references, replay_carried, replay_frame};
 
 const BLOCK: u64 = BLOCK_BYTES as u64;
 
@@ -109,14 +110,13 @@ pub(crate) struct Survey<F> {
     pub(crate) live: Vec<(Rc<Segment<F>>, u64)>,
     /// The files of bodies that are needed, oldest first.
     pub(crate) bodies: Vec<BodyFile<F>>,
-    /// All files of bodies.
-    pub(crate) body_files: Rc<BodyFiles<F>>,
     /// Files that hold nothing that is needed once the new start frame is durable.
     pub(crate) leftovers: Vec<Leftover>,
     pub(crate) verdict: Verdict,
     /// The number behind the last surviving frame.
     pub(crate) next_lsn: u64,
-    /// The last of the surviving frames, to be carried over. Their commits were not replayed yet.
+    /// The last of the surviving frames, to be carried over, with their bodies. Their commits were
+    /// not replayed yet.
     pub(crate) carried: Vec<Carried>,
     /// Checksum of the frame before those.
     pub(crate) previous: u32,
@@ -245,12 +245,12 @@ impl<F: File, R: FnMut(Recovered) -> Result<(), String>> Examined<F, R> {
         }
     }
 
-    /// Decides what is to be carried over, and replays everything in front of that.
+    /// Decides what is to be carried over, replays everything in front of that, and reads the rest.
     async fn finish(&mut self) -> Result<(), LogError> {
         let starts = self.live.iter().filter_map(|&(index, _)| self.candidates[index].start);
         let firsts = starts.map(|(_, start)| start.first_lsn);
         self.walk.finish(self.tail.watermark, firsts).await?;
-        self.walk.check_carried().await?;
+        self.walk.read_carried().await?;
         self.check_bodies()
     }
 }
@@ -413,7 +413,6 @@ fn survey<F: File, R: FnMut(Recovered) -> Result<(), String>>(
         identity,
         live: Vec::with_capacity(live.len()),
         bodies: Vec::new(),
-        body_files: Rc::clone(&walk.bodies),
         leftovers: Vec::new(),
         verdict,
         next_lsn: walk.next_lsn,

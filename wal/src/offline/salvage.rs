@@ -7,7 +7,7 @@ use woodchuck_io::File;
 use super::Examination;
 use crate::error::LogError;
 use crate::reader::Reader;
-use crate::recovery::{Walk, replay_frame};
+use crate::recovery::{Bodies, Walk, references, replay_frame};
 use crate::{Lsn, Recovered};
 
 type Replay = fn(Recovered) -> Result<(), String>;
@@ -77,7 +77,9 @@ impl<F: File> Salvage<'_, F> {
                 commits.push(commit);
                 Ok(())
             };
-            replay_frame(&recent.frame, recent.place, &self.walk.bodies, &mut collect).await?;
+            let mut bodies = Bodies::new(Rc::clone(&self.walk.bodies));
+            bodies.expect(references(&recent.frame)).await;
+            replay_frame(&recent.frame, recent.place, &mut bodies, &mut collect).await?;
             return Ok(Some(commits));
         }
         let reached = self.walk.next_lsn;

@@ -2,9 +2,16 @@
 //!
 //! A frame that refers to a body was built when the body was durable. So whatever a crash did, a body
 //! that is missing, or not what was written, is damage.
+//!
+//! Bodies are read in the order in which frames refer to them, and a few before they are asked for,
+//! so that the disk works while others are checked and replayed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
+use std::future::{Future, poll_fn};
 use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use woodchuck_io::limits::BLOCK_BYTES;
@@ -12,6 +19,7 @@ use woodchuck_io::{Buffer, Disk, File};
 
 use crate::error::LogError;
 use crate::format::{Name, Reference, checksum};
+use crate::limits::{BODIES_AHEAD, BODIES_AHEAD_BYTES};
 use crate::reader::{is_damage, read_whole};
 use crate::segments::Folder;
 
@@ -53,10 +61,7 @@ impl<F: File> BodyFiles<F> {
     }
 
     /// A body, or what is wrong with it. Fails for what says nothing about the data.
-    pub(crate) async fn read(
-        &self,
-        reference: &Reference,
-    ) -> Result<Result<Bytes, String>, LogError> {
+    pub(crate) async fn read(&self, reference: &Reference) -> Outcome {
         let &Reference { generation, offset, length, .. } = reference;
         let name = Name::Bodies(generation);
         let place = format!("its commit of {length} bytes at offset {offset} of {name}");
@@ -84,6 +89,91 @@ impl<F: File> BodyFiles<F> {
             return Ok(Err(format!("{place} is not what was written")));
         }
         Ok(Ok(body))
+    }
+}
+
+/// What became of a reading: a body, or what is wrong with it; or what says nothing about the data.
+type Outcome = Result<Result<Bytes, String>, LogError>;
+
+/// The bodies that are expected to be asked for, the first of which are being read.
+pub(crate) struct Bodies<F> {
+    files: Rc<BodyFiles<F>>,
+    /// Those that no reading was begun of.
+    expected: VecDeque<Reference>,
+    /// Readings under way or done, of those before.
+    begun: VecDeque<Reading>,
+    /// Bytes of those.
+    begun_bytes: u64,
+}
+
+struct Reading {
+    bytes: u64,
+    state: ReadingState,
+}
+
+enum ReadingState {
+    UnderWay(Pin<Box<dyn Future<Output = Outcome>>>),
+    Done(Outcome),
+}
+
+impl<F: File> Bodies<F> {
+    pub(crate) const fn new(files: Rc<BodyFiles<F>>) -> Self {
+        Self { files, expected: VecDeque::new(), begun: VecDeque::new(), begun_bytes: 0 }
+    }
+
+    /// Says which bodies will be asked for behind those that are expected already.
+    pub(crate) async fn expect(&mut self, references: impl Iterator<Item = Reference>) {
+        self.expected.extend(references);
+        // To be under way, a reading must have been asked how far it is.
+        poll_fn(|context| {
+            self.advance(context);
+            Poll::Ready(())
+        })
+        .await;
+    }
+
+    /// Whether as many are being read as may be, and more are expected.
+    pub(crate) fn is_full(&self) -> bool {
+        !self.expected.is_empty()
+    }
+
+    /// The next body that is expected.
+    pub(crate) async fn next(&mut self) -> Outcome {
+        poll_fn(|context| {
+            self.advance(context);
+            let is_done = |first: &mut Reading| matches!(first.state, ReadingState::Done(_));
+            assert!(!self.begun.is_empty(), "only what is expected is asked for");
+            match self.begun.pop_front_if(is_done) {
+                Some(Reading { bytes, state: ReadingState::Done(outcome) }) => {
+                    self.begun_bytes -= bytes;
+                    Poll::Ready(outcome)
+                }
+                _ => Poll::Pending,
+            }
+        })
+        .await
+    }
+
+    /// Begins the readings that may be begun, and has all of them go on.
+    fn advance(&mut self, context: &mut Context<'_>) {
+        while let Some(reference) = self.expected.pop_front_if(|next| {
+            let bytes = self.begun_bytes + u64::from(next.length);
+            let is_one_of_few = self.begun.len() < BODIES_AHEAD && bytes <= BODIES_AHEAD_BYTES;
+            self.begun.is_empty() || is_one_of_few
+        }) {
+            let files = Rc::clone(&self.files);
+            let bytes = u64::from(reference.length);
+            let read = Box::pin(async move { files.read(&reference).await });
+            self.begun.push_back(Reading { bytes, state: ReadingState::UnderWay(read) });
+            self.begun_bytes += bytes;
+        }
+        for reading in &mut self.begun {
+            if let ReadingState::UnderWay(read) = &mut reading.state
+                && let Poll::Ready(outcome) = read.as_mut().poll(context)
+            {
+                reading.state = ReadingState::Done(outcome);
+            }
+        }
     }
 }
 

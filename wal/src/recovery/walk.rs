@@ -7,9 +7,10 @@ use bytes::Bytes;
 use woodchuck_io::File;
 use woodchuck_io::limits::BLOCK_BYTES;
 
-use super::{BLOCK, BodyFiles, Candidate, Progress};
+use super::{BLOCK, Bodies, BodyFiles, Candidate, Progress};
 use crate::error::LogError;
-use crate::format::{Commits, HEADER_BYTES, Header, Kind, Stored};
+use crate::format::{Commits, HEADER_BYTES, Header, Kind, Reference, Stored};
+use crate::limits::LEAVING_BYTES;
 use crate::reader::Reader;
 use crate::writer::Carried;
 use crate::{Location, Lsn, Recovered};
@@ -17,6 +18,11 @@ use crate::{Location, Lsn, Recovered};
 /// Where the walk is.
 pub(crate) struct Walk<F, R> {
     pub(crate) bodies: Rc<BodyFiles<F>>,
+    /// The bodies of the frames in `leaving`, and of no other.
+    ahead: Bodies<F>,
+    /// Frames to replay, some of whose bodies are being read. They are older than all recent ones.
+    leaving: VecDeque<Recent>,
+    leaving_bytes: usize,
     pub(crate) identity: u128,
     /// The number that comes next.
     pub(crate) next_lsn: u64,
@@ -85,7 +91,10 @@ impl<F: File, R: FnMut(Recovered) -> Result<(), String>> Walk<F, R> {
         replay: R,
     ) -> Self {
         Self {
+            ahead: Bodies::new(Rc::clone(&bodies)),
             bodies,
+            leaving: VecDeque::new(),
+            leaving_bytes: 0,
             identity: identity.unwrap_or_default(),
             next_lsn: 1,
             previous: None,
@@ -106,8 +115,20 @@ impl<F: File, R: FnMut(Recovered) -> Result<(), String>> Walk<F, R> {
         }
     }
 
-    /// Returns the segments that hold frames of the log, with the bytes used in each.
+    /// Returns the segments that hold frames of the log, with the bytes used in each. Of several
+    /// errors, the one that stands first in the log.
     pub(super) async fn all(
+        &mut self,
+        candidates: &mut [Candidate<F>],
+        needed: &[usize],
+        progress: Progress,
+    ) -> Result<Vec<(usize, u64)>, LogError> {
+        let walked = self.walk(candidates, needed, progress).await;
+        self.replay_leaving().await?;
+        walked
+    }
+
+    async fn walk(
         &mut self,
         candidates: &mut [Candidate<F>],
         needed: &[usize],
@@ -212,12 +233,10 @@ impl<F: File, R: FnMut(Recovered) -> Result<(), String>> Walk<F, R> {
         payload: Bytes,
     ) -> Result<(), LogError> {
         let payload = if header.commits > 0 { payload } else { Bytes::new() };
-        let frame = Carried { lsn: header.lsn, commits: header.commits, payload };
+        let bodies = Vec::new();
+        let frame = Carried { lsn: header.lsn, commits: header.commits, payload, bodies };
         let place = (header.generation, header.offset + HEADER_BYTES as u64);
-        let bodies = Commits::new(&frame.payload).map(|stored| match stored {
-            Stored::Here(_) => 0,
-            Stored::Elsewhere(reference) => u64::from(reference.length),
-        });
+        let bodies = references(&frame).map(|reference| u64::from(reference.length));
         let bytes = frame.frame_bytes() as u64 + bodies.sum::<u64>();
         self.recent_bytes += bytes;
         self.recent.push_back(Recent { frame, previous: header.previous, place, bytes });
@@ -237,7 +256,8 @@ impl<F: File, R: FnMut(Recovered) -> Result<(), String>> Walk<F, R> {
         begins_late || self.recent_bytes > self.carried_bytes
     }
 
-    /// Replays the oldest frame that was not, if it is below `bound`.
+    /// Replays the oldest recent frame if it is below `bound`, or has its bodies read until it can
+    /// be replayed.
     async fn replay_before(&mut self, bound: u64) -> Result<bool, LogError> {
         if self.recent.front().is_none_or(|recent| recent.frame.lsn >= bound) {
             return Ok(false);
@@ -250,40 +270,89 @@ impl<F: File, R: FnMut(Recovered) -> Result<(), String>> Walk<F, R> {
         if self.damaged.is_some() {
             return Ok(true);
         }
-        self.commits += u64::from(recent.frame.commits);
-        let Recent { frame, place, .. } = &recent;
-        let replayed = replay_frame(frame, *place, &self.bodies, &mut self.replay).await;
-        self.keep_damage(frame.lsn, replayed)?;
+        self.ahead.expect(references(&recent.frame)).await;
+        self.leaving_bytes += recent.frame.frame_bytes();
+        self.leaving.push_back(recent);
+        // A frame that refers to nothing waits only for those before it.
+        while let Some(first) = self.leaving.front()
+            && (references(&first.frame).next().is_none()
+                || self.ahead.is_full()
+                || self.leaving_bytes > LEAVING_BYTES)
+        {
+            self.replay_first().await?;
+        }
         Ok(true)
     }
 
+    /// Replays all that left.
+    async fn replay_leaving(&mut self) -> Result<(), LogError> {
+        while !self.leaving.is_empty() {
+            self.replay_first().await?;
+        }
+        Ok(())
+    }
+
+    /// Replays the first of those that left.
+    async fn replay_first(&mut self) -> Result<(), LogError> {
+        let Some(Recent { frame, place, .. }) = self.leaving.pop_front() else { return Ok(()) };
+        self.leaving_bytes -= frame.frame_bytes();
+        self.commits += u64::from(frame.commits);
+        let replayed = replay_frame(&frame, place, &mut self.ahead, &mut self.replay).await;
+        self.keep_damage(frame.lsn, replayed)
+    }
+
     fn note_references(&mut self, frame: &Carried) {
-        for stored in Commits::new(&frame.payload) {
-            if let Stored::Elsewhere(reference) = stored {
-                self.references.insert(reference.generation, frame.lsn);
-            }
+        for reference in references(frame) {
+            self.references.insert(reference.generation, frame.lsn);
         }
     }
 
     fn keep_damage(&mut self, lsn: u64, replayed: Result<u64, LogError>) -> Result<(), LogError> {
         match replayed {
             Ok(bytes) => self.bytes += bytes,
-            Err(error @ LogError::Corrupt { .. }) => self.damaged = Some((lsn, error)),
-            Err(error) => return Err(error),
+            Err(error @ LogError::Corrupt { .. }) => {
+                self.damaged = Some((lsn, error));
+                self.forget_leaving();
+            }
+            Err(error) => {
+                self.forget_leaving();
+                return Err(error);
+            }
         }
         Ok(())
     }
 
-    /// Makes sure of the bodies of the frames that are carried over, while nothing was changed.
-    pub(super) async fn check_carried(&mut self) -> Result<(), LogError> {
-        let recent = std::mem::take(&mut self.recent);
-        for Recent { frame, place, .. } in &recent {
-            if frame.lsn < self.trim || self.damaged.is_some() {
-                continue;
-            }
+    fn forget_leaving(&mut self) {
+        self.ahead = Bodies::new(Rc::clone(&self.bodies));
+        self.leaving.clear();
+        self.leaving_bytes = 0;
+    }
+
+    /// Reads the bodies of the frames that are carried over, while nothing was changed. Their frames
+    /// are few: what is carried over is bounded together with its bodies, but for frames that were
+    /// in flight, whose bodies a writer had in memory as well.
+    pub(super) async fn read_carried(&mut self) -> Result<(), LogError> {
+        assert!(self.leaving.is_empty(), "all that is not carried over was replayed");
+        if self.damaged.is_some() {
+            return Ok(());
+        }
+        let mut recent = std::mem::take(&mut self.recent);
+        for Recent { frame, .. } in &recent {
             self.note_references(frame);
-            let checked = replay_frame(frame, *place, &self.bodies, &mut |_| Ok(())).await;
-            self.keep_damage(frame.lsn, checked.map(|_| 0))?;
+            self.ahead.expect(references(frame)).await;
+        }
+        for Recent { frame, place, .. } in &mut recent {
+            if self.damaged.is_some() {
+                break;
+            }
+            let mut bodies = Vec::new();
+            let mut keep = |recovered: Recovered| {
+                bodies.extend(recovered.is_body.then_some(recovered.bytes));
+                Ok(())
+            };
+            let read = replay_frame(frame, *place, &mut self.ahead, &mut keep).await;
+            frame.bodies = bodies;
+            self.keep_damage(frame.lsn, read.map(|_| 0))?;
         }
         self.recent = recent;
         Ok(())
@@ -292,7 +361,7 @@ impl<F: File, R: FnMut(Recovered) -> Result<(), String>> Walk<F, R> {
     /// Replays all that was not replayed yet: when nothing is going to be carried over.
     pub(crate) async fn replay_rest(&mut self) -> Result<(), LogError> {
         while self.replay_before(u64::MAX).await? {}
-        Ok(())
+        self.replay_leaving().await
     }
 
     /// Decides where carrying over begins, and replays everything in front of that. `firsts` are
@@ -308,47 +377,87 @@ impl<F: File, R: FnMut(Recovered) -> Result<(), String>> Walk<F, R> {
         let whole = firsts.map(|first| first.max(self.trim)).find(|&first| first >= oldest);
         let bound = whole.map_or(self.watermark, |first| first.min(self.watermark));
         while self.replay_before(bound).await? {}
-        Ok(())
+        self.replay_leaving().await
     }
 }
 
+/// The bodies that a frame refers to, in order.
+pub(crate) fn references(frame: &Carried) -> impl Iterator<Item = Reference> + '_ {
+    Commits::new(&frame.payload).filter_map(|stored| match stored {
+        Stored::Here(_) => None,
+        Stored::Elsewhere(reference) => Some(reference),
+    })
+}
+
 /// Replays the commits of a frame whose payload stands at `place`, segment and offset. Returns their
-/// bytes. [`LogError::Corrupt`] if a body is not there.
+/// bytes. The bodies that it refers to are the next of those that are expected; [`LogError::Corrupt`]
+/// if one is not there.
 pub(crate) async fn replay_frame<F: File>(
     frame: &Carried,
     place: (u64, u64),
-    bodies: &BodyFiles<F>,
+    bodies: &mut Bodies<F>,
+    replay: &mut impl FnMut(Recovered) -> Result<(), String>,
+) -> Result<u64, LogError> {
+    let mut replayed = 0;
+    for stored in Commits::new(&frame.payload) {
+        let body = match stored {
+            Stored::Here(_) => Bytes::new(),
+            Stored::Elsewhere(_) => bodies.next().await?.map_err(|evidence| {
+                let lsn = Lsn::new(frame.lsn);
+                LogError::Corrupt {
+                    segment: place.0,
+                    offset: place.1 - HEADER_BYTES as u64,
+                    first_lost: lsn,
+                    lost_below: lsn.next(),
+                    evidence,
+                }
+            })?,
+        };
+        replayed += replay_commit(frame, place, stored, body, replay)?;
+    }
+    Ok(replayed)
+}
+
+/// As [`replay_frame`], of a frame whose bodies were read. Reads nothing.
+pub(crate) fn replay_carried(
+    frame: &Carried,
+    place: (u64, u64),
+    replay: &mut impl FnMut(Recovered) -> Result<(), String>,
+) -> Result<u64, LogError> {
+    assert_eq!(frame.bodies.len(), references(frame).count(), "its bodies were read");
+    let mut bodies = frame.bodies.iter().cloned();
+    let mut replayed = 0;
+    for stored in Commits::new(&frame.payload) {
+        let body = match stored {
+            Stored::Here(_) => None,
+            Stored::Elsewhere(_) => bodies.next(),
+        };
+        replayed += replay_commit(frame, place, stored, body.unwrap_or_default(), replay)?;
+    }
+    Ok(replayed)
+}
+
+/// Replays one commit, whose body is `body` if it has one. Returns its bytes.
+fn replay_commit(
+    frame: &Carried,
+    (segment, offset): (u64, u64),
+    stored: Stored,
+    body: Bytes,
     replay: &mut impl FnMut(Recovered) -> Result<(), String>,
 ) -> Result<u64, LogError> {
     let lsn = Lsn::new(frame.lsn);
-    let (segment, offset) = place;
-    let mut replayed = 0;
-    for stored in Commits::new(&frame.payload) {
-        let (location, is_body, bytes) = match stored {
-            Stored::Here(range) => {
-                let location = Location {
-                    segment,
-                    offset: offset + range.start as u64,
-                    length: u32::try_from(range.len()).unwrap_or(u32::MAX),
-                };
-                (location, false, frame.payload.slice(range))
-            }
-            Stored::Elsewhere(reference) => match bodies.read(&reference).await? {
-                Ok(body) => (reference.location(), true, body),
-                Err(evidence) => {
-                    return Err(LogError::Corrupt {
-                        segment,
-                        offset: offset - HEADER_BYTES as u64,
-                        first_lost: lsn,
-                        lost_below: lsn.next(),
-                        evidence,
-                    });
-                }
-            },
-        };
-        replayed += u64::from(location.length);
-        replay(Recovered { lsn, location, is_body, bytes })
-            .map_err(|reason| LogError::Replay { lsn, reason })?;
-    }
-    Ok(replayed)
+    let (location, is_body, bytes) = match stored {
+        Stored::Here(range) => {
+            let location = Location {
+                segment,
+                offset: offset + range.start as u64,
+                length: u32::try_from(range.len()).unwrap_or(u32::MAX),
+            };
+            (location, false, frame.payload.slice(range))
+        }
+        Stored::Elsewhere(reference) => (reference.location(), true, body),
+    };
+    replay(Recovered { lsn, location, is_body, bytes })
+        .map_err(|reason| LogError::Replay { lsn, reason })?;
+    Ok(u64::from(location.length))
 }

@@ -12,7 +12,7 @@ use crate::format::{
     Commits, HEADER_BYTES, Header, Kind, Name, Reference, Start, Stored, VERSION, checksum,
     frame_bytes, reference_prefix,
 };
-use crate::recovery::{BodyFiles, Survey, recover, take_inventory};
+use crate::recovery::{Survey, recover, take_inventory};
 use crate::segments::Folder;
 
 pub(super) const IDENTITY: u128 = 0x1234_5678_9abc_def0_0fed_cba9_8765_4321;
@@ -266,19 +266,15 @@ pub(super) struct Found {
     pub(super) replayed: Vec<Recovered>,
 }
 
-fn body(files: &BodyFiles<MemoryFile>, reference: &Reference) -> Vec<u8> {
-    let read = files.read(reference).now_or_never().expect("this disk never waits");
-    read.expect("this disk reads").expect("recovery saw to it").to_vec()
-}
-
 impl Found {
     /// What is served: replayed already, or to be carried over first.
     pub(super) fn commits(&self) -> Vec<Vec<u8>> {
         let replayed = self.replayed.iter().map(|recovered| recovered.bytes.to_vec());
         let unproven = self.survey.carried.iter().flat_map(|frame| {
-            Commits::new(&frame.payload).map(|stored| match stored {
+            let mut bodies = frame.bodies.iter();
+            Commits::new(&frame.payload).map(move |stored| match stored {
                 Stored::Here(range) => frame.payload[range].to_vec(),
-                Stored::Elsewhere(reference) => body(&self.survey.body_files, &reference),
+                Stored::Elsewhere(_) => bodies.next().expect("recovery read it").to_vec(),
             })
         });
         replayed.chain(unproven).collect()

@@ -2,6 +2,7 @@
 //! crashes do to a running log is tested in simulated worlds: the scenario `log`.
 
 mod bodies;
+mod bodies_ahead;
 mod conditions;
 mod damage;
 mod directory;

@@ -62,6 +62,8 @@ pub(crate) struct Carried {
     pub(crate) commits: u32,
     /// Of a frame with commits; empty for every other.
     pub(crate) payload: Bytes,
+    /// Those that it refers to, in order, once they were read.
+    pub(crate) bodies: Vec<Bytes>,
 }
 
 impl Carried {
