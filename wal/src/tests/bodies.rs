@@ -313,6 +313,21 @@ fn a_body_that_the_disk_cannot_read_is_damage() {
     assert!(matches!(outcome, Err(LogError::Corrupt { .. })), "{:?}", outcome.err());
 }
 
+/// Opening called that damage once, though the next read of the same blocks gave them.
+#[test]
+fn a_body_that_cannot_be_read_at_once_is_not_damaged() {
+    let image = image();
+    for failed in 1..3 {
+        let (folder, disk) = image.folder();
+        let file = disk.file(&path().join(Name::Bodies(2).to_string()));
+        // Of the first body, or of that and then of its first block.
+        (0..2).for_each(|block| file.make_unreadable(block));
+        file.mend_after(failed);
+        let found = recover_from(&folder);
+        assert_eq!(found.is_ok(), failed == 1, "{failed} reads failed: {:?}", found.err());
+    }
+}
+
 #[test]
 fn bodies_of_trimmed_and_of_torn_frames_are_not_asked_for() {
     let mut image = Image::new();

@@ -80,7 +80,7 @@ impl Plan {
         let model = self.shared.model.borrow();
         let mut known: Vec<&Entry> =
             model.needed().iter().filter(|entry| entry.length > 0).collect();
-        if self.in_lanes && self.choose(2) == 1 && known.iter().any(|entry| entry.is_body) {
+        if self.habits.in_lanes && self.choose(2) == 1 && known.iter().any(|entry| entry.is_body) {
             known.retain(|entry| entry.is_body);
         }
         let index = self.choose(known.len().max(1) as u64) as usize;

@@ -132,6 +132,9 @@ pub(super) struct Counts {
     pub(super) trims: u64,
     pub(super) poisoned: u64,
     pub(super) refused_full: u64,
+    pub(super) refused_at_capacity: u64,
+    /// Commits that were needed when somebody began to read them, and no more when they were read.
+    pub(super) trimmed_while_read: u64,
     /// Acknowledged commits that stand beside the frames.
     pub(super) bodies: u64,
     /// Those that a recovery served.
@@ -240,9 +243,11 @@ impl Model {
         Ok(())
     }
 
-    /// The log was closed with a witness behind its last commit.
-    pub(super) fn closed(&mut self) -> Result<(), String> {
-        self.witnessed = self.witnessed.max(self.kept.last().map(|entry| entry.lsn.next()));
+    /// The log was closed, with a witness behind its last commit if there was room for it.
+    pub(super) fn closed(&mut self, has_witness: bool) -> Result<(), String> {
+        if has_witness {
+            self.witnessed = self.witnessed.max(self.kept.last().map(|entry| entry.lsn.next()));
+        }
         let left = self.pending_count();
         if left == 0 { Ok(()) } else { Err(format!("closed while {left} commits wait")) }
     }

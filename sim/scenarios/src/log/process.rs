@@ -2,9 +2,11 @@
 
 use std::cell::{Cell, RefCell};
 use std::path::PathBuf;
+use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
+use futures_util::future::{join_all, select};
 use woodchuck_io::{Env, RandomStream};
 use woodchuck_sim::SimEnv;
 use woodchuck_sim::scenario::Observer;
@@ -26,6 +28,8 @@ pub(super) struct Orders {
     /// Largest usual commit.
     pub(super) bytes: u64,
     pub(super) trims: bool,
+    /// Whether it does other things while it reads.
+    pub(super) reads_beside: bool,
     /// How many lanes it submits in, besides those commits that it submits in none.
     pub(super) lanes: u64,
     /// Bytes of its shortest commits.
@@ -38,7 +42,16 @@ impl Orders {
     /// Only opens the log, and closes it.
     pub(super) const fn look() -> Self {
         let options = LogOptions::small();
-        Self { options, commits: 0, bytes: 1, trims: false, lanes: 0, least: 0, again: None }
+        Self {
+            options,
+            commits: 0,
+            bytes: 1,
+            trims: false,
+            reads_beside: false,
+            lanes: 0,
+            least: 0,
+            again: None,
+        }
     }
 }
 
@@ -104,7 +117,9 @@ async fn work(env: &SimEnv, shared: &Shared, orders: Orders) -> Ending {
         // On a full disk there may have been no room for the witness.
         Ok(()) if shared.may_be_full.get() => Ending::Closed,
         Ok(()) => {
-            shared.check("closes-with-all", model.closed());
+            // At its capacity, either.
+            let has_witness = orders.options.capacity_bytes == u64::MAX;
+            shared.check("closes-with-all", model.closed(has_witness));
             Ending::Closed
         }
         Err(error) => Ending::Broken(error),
@@ -129,6 +144,7 @@ async fn open(env: &SimEnv, shared: &Shared, options: LogOptions) -> Result<SimL
 
 async fn submit_all(env: &SimEnv, log: &SimLog, shared: &Shared, orders: Orders) {
     let mut random = env.random("writer");
+    let mut reads = Vec::new();
     for _ in 0..orders.commits {
         let (lane, length) = draw(&mut random, orders);
         let is_large = length >= orders.options.indirect_bytes;
@@ -152,12 +168,20 @@ async fn submit_all(env: &SimEnv, log: &SimLog, shared: &Shared, orders: Orders)
                         break;
                     }
                     if !error.is_retryable() {
+                        join_all(reads).await;
                         return;
                     }
                     let full = matches!(error, LogError::Full { .. });
                     shared.model.borrow_mut().told.refused_full += u64::from(full);
                     match error {
                         LogError::Busy { .. } => log.room(bytes.len()).await,
+                        LogError::AtCapacity { capacity } => {
+                            let has = orders.options.capacity_bytes;
+                            shared.require("keeps-its-capacity", capacity == has, || {
+                                format!("it is {has} bytes, not {capacity}")
+                            });
+                            make_room(env, log, shared, bytes.len(), &mut random).await;
+                        }
                         _ => log.space(bytes.len()).await,
                     }
                 }
@@ -167,10 +191,18 @@ async fn submit_all(env: &SimEnv, log: &SimLog, shared: &Shared, orders: Orders)
         if orders.trims && random.below(20) == 0 {
             trim(log, shared, &mut random);
         }
-        if random.below(25) == 0 {
-            read_back(log, shared, &mut random).await;
+        if random.below(25) == 0
+            && let Some(read) = read_back(log, shared, &mut random)
+        {
+            if orders.reads_beside {
+                reads.push(env.spawn("read", read));
+            } else {
+                read.await;
+            }
         }
     }
+    // A log is not closed while somebody reads it.
+    join_all(reads).await;
 }
 
 /// In which lane the next commit is, if in any, and how long it is.
@@ -208,25 +240,59 @@ async fn pause(env: &SimEnv, random: &mut RandomStream) {
 }
 
 fn trim(log: &SimLog, shared: &Shared, random: &mut RandomStream) {
-    let mut model = shared.model.borrow_mut();
-    let Some(last) = model.kept.last() else { return };
     // Seldom everything, mostly leaving some.
     let keep = if random.below(8) == 0 { 0 } else { random.below(60) };
-    let below = Lsn::new(last.lsn.get().saturating_sub(keep).max(1));
-    model.trimmed(below);
-    drop(model);
+    let last = shared.model.borrow().kept.last().map(|last| last.lsn.get());
+    if let Some(last) = last {
+        trim_below(log, shared, Lsn::new(last.saturating_sub(keep).max(1)));
+    }
+}
+
+/// Trims something, or all that was acknowledged, and waits a little for room.
+///
+/// Whoever trims all, again and again, is let go on in the end: a process that comes to its end is
+/// waited for.
+async fn make_room(
+    env: &SimEnv,
+    log: &SimLog,
+    shared: &Shared,
+    bytes: usize,
+    random: &mut RandomStream,
+) {
+    shared.model.borrow_mut().told.refused_at_capacity += 1;
+    let (first, last) = {
+        let model = shared.model.borrow();
+        let last = model.kept.last().map(|last| last.lsn.next());
+        (model.needed().first().map(|first| first.lsn), last)
+    };
+    if let Some(last) = last {
+        let first = first.unwrap_or(last);
+        let middle = Lsn::new(u64::midpoint(first.get(), last.get()));
+        trim_below(log, shared, if random.below(2) == 0 { last } else { middle });
+    }
+    let time = Duration::from_micros(100 + random.below(3000));
+    select(pin!(log.space(bytes)), pin!(env.sleep(time))).await;
+}
+
+fn trim_below(log: &SimLog, shared: &Shared, below: Lsn) {
+    shared.model.borrow_mut().trimmed(below);
     log.trim(below);
     shared.require("trims", log.oldest() >= below || below > log.durable(), || {
         format!("trimmed below {below}, the oldest is {}", log.oldest())
     });
 }
 
-async fn read_back(log: &SimLog, shared: &Shared, random: &mut RandomStream) {
+/// A reading of some commit that is needed now, if any is.
+fn read_back(
+    log: &SimLog,
+    shared: &Shared,
+    random: &mut RandomStream,
+) -> Option<impl Future<Output = ()> + use<>> {
     let entry: Entry = {
         let model = shared.model.borrow();
         let needed = model.needed();
         if needed.is_empty() {
-            return;
+            return None;
         }
         needed[random.below(needed.len() as u64) as usize].clone()
     };
@@ -235,18 +301,28 @@ async fn read_back(log: &SimLog, shared: &Shared, random: &mut RandomStream) {
     let mut location = entry.location;
     location.offset += from as u64;
     location.length = part as u32;
-    match log.read(location).await {
-        // What a disk that spoils bytes gives is what it gives.
-        Ok(bytes) => shared.require(
-            "reads-back",
-            bytes == content(entry.id, entry.length)[from..from + part] || shared.may_break.get(),
-            || format!("commit {} has other bytes at {location}", entry.id),
-        ),
-        Err(error) => shared.require("reads", shared.may_break.get(), || error.to_string()),
-    }
-    let told = &mut shared.model.borrow_mut().told;
-    told.reads += 1;
-    told.bodies_read += u64::from(entry.is_body);
+    let (log, shared) = (log.clone(), shared.clone());
+    Some(async move {
+        let is_trimmed = || entry.lsn < shared.model.borrow().trim_point();
+        let was_trimmed = is_trimmed();
+        match log.read(location).await {
+            // What a disk that spoils bytes gives is what it gives.
+            Ok(bytes) => shared.require(
+                "reads-back",
+                bytes == content(entry.id, entry.length)[from..from + part]
+                    || shared.may_break.get(),
+                || format!("commit {} has other bytes at {location}", entry.id),
+            ),
+            // Between its choice and its reading, it may have gone.
+            Err(LogError::Trimmed { .. }) if was_trimmed => {}
+            Err(error) => shared.require("reads", shared.may_break.get(), || error.to_string()),
+        }
+        let trimmed_while_read = !was_trimmed && is_trimmed();
+        let told = &mut shared.model.borrow_mut().told;
+        told.reads += 1;
+        told.bodies_read += u64::from(entry.is_body);
+        told.trimmed_while_read += u64::from(trimmed_while_read);
+    })
 }
 
 async fn acknowledge(log: SimLog, shared: Shared) {
