@@ -15,8 +15,8 @@
 //! `docs/benchmarks.md`, on the CPU that handles the disk's interrupts; frames that gather are in
 //! `log_append`. Every measurement runs in a process and a directory of
 //! its own, and the variants of a table take turns: what is compared ran within seconds.
-//! `WOODCHUCK_BENCH_ROUNDS` sets how many turns (7), `WOODCHUCK_BENCH_CASE` picks one table, counted from 0,
-//! `WOODCHUCK_BENCH_DIRECTORY` says where the files go.
+//! `WOODCHUCK_BENCH_ROUNDS` sets how many turns (7), `WOODCHUCK_BENCH_CASE` picks one table, counted
+//! from 0, `WOODCHUCK_BENCH_DIRECTORY` says where the files go.
 
 mod beside;
 mod commits;
