@@ -62,6 +62,8 @@ pub(crate) struct Recent {
     pub(super) previous: u32,
     /// Segment and offset of the payload.
     pub(crate) place: (u64, u64),
+    /// Whether it refers to bodies.
+    has_bodies: bool,
     /// What a copy would take, and the bodies that it refers to.
     bytes: u64,
 }
@@ -237,9 +239,12 @@ impl<F: File, R: FnMut(Recovered) -> Result<(), String>> Walk<F, R> {
         let frame = Carried { lsn: header.lsn, commits: header.commits, payload, bodies };
         let place = (header.generation, header.offset + HEADER_BYTES as u64);
         let bodies = references(&frame).map(|reference| u64::from(reference.length));
-        let bytes = frame.frame_bytes() as u64 + bodies.sum::<u64>();
+        let (count, body_bytes) =
+            bodies.fold((0, 0), |(count, sum), bytes| (count + 1, sum + bytes));
+        let bytes = frame.frame_bytes() as u64 + body_bytes;
         self.recent_bytes += bytes;
-        self.recent.push_back(Recent { frame, previous: header.previous, place, bytes });
+        let (previous, has_bodies) = (header.previous, count > 0);
+        self.recent.push_back(Recent { frame, previous, place, bytes, has_bodies });
         self.frames += 1;
         self.next_lsn += 1;
         self.previous = Some(checksum);
@@ -266,18 +271,20 @@ impl<F: File, R: FnMut(Recovered) -> Result<(), String>> Walk<F, R> {
         if recent.frame.lsn < self.trim {
             return Ok(true);
         }
-        self.note_references(&recent.frame);
+        if recent.has_bodies {
+            self.note_references(&recent.frame);
+        }
         if self.damaged.is_some() {
             return Ok(true);
         }
-        self.ahead.expect(references(&recent.frame)).await;
+        if recent.has_bodies {
+            self.ahead.expect(references(&recent.frame)).await;
+        }
         self.leaving_bytes += recent.frame.frame_bytes();
         self.leaving.push_back(recent);
         // A frame that refers to nothing waits only for those before it.
         while let Some(first) = self.leaving.front()
-            && (references(&first.frame).next().is_none()
-                || self.ahead.is_full()
-                || self.leaving_bytes > LEAVING_BYTES)
+            && (!first.has_bodies || self.ahead.is_full() || self.leaving_bytes > LEAVING_BYTES)
         {
             self.replay_first().await?;
         }
