@@ -130,6 +130,9 @@ pub(super) struct Counts {
     /// Those of commits that stand beside the frames.
     pub(super) bodies_read: u64,
     pub(super) trims: u64,
+    /// Those after which nothing in some segment, or in some file of bodies, was needed any more.
+    pub(super) segments_trimmed: u64,
+    pub(super) bodies_trimmed: u64,
     pub(super) poisoned: u64,
     pub(super) refused_full: u64,
     pub(super) refused_at_capacity: u64,
@@ -200,8 +203,21 @@ impl Model {
 
     /// The log was asked to trim.
     pub(super) fn trimmed(&mut self, below: Lsn) {
+        self.told.segments_trimmed += u64::from(self.frees_file(below, false));
+        self.told.bodies_trimmed += u64::from(self.frees_file(below, true));
         self.trim = Some(self.trim_point().max(below));
         self.told.trims += 1;
+    }
+
+    /// Whether trimming below a frame lets a file go, of bodies or of frames.
+    fn frees_file(&self, below: Lsn, of_bodies: bool) -> bool {
+        let entries = self.kept.iter().filter(|entry| entry.is_body == of_bodies);
+        // The last entry of each stays.
+        let newest = entries.map(|entry| (entry.location.segment, entry.lsn));
+        let newest: BTreeMap<u64, Lsn> = newest.collect();
+        // The last file may be written to.
+        let trim = self.trim_point();
+        newest.values().rev().skip(1).any(|&lsn| (trim..below).contains(&lsn))
     }
 
     /// A commit was acknowledged: of its lane, it must be the one submitted first of those that wait.

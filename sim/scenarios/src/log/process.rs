@@ -19,6 +19,9 @@ pub(super) const DIRECTORY: &str = "/data/log";
 /// How much longer large commits of lanes are, at most, than they must be to stand beside the frames.
 const LARGE_BYTES: u64 = 12 << 10;
 
+/// How long a process rests at most.
+const REST_MICROS: u64 = 2_000;
+
 /// What a process is to do.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Orders {
@@ -28,6 +31,8 @@ pub(super) struct Orders {
     /// Largest usual commit.
     pub(super) bytes: u64,
     pub(super) trims: bool,
+    /// Whether it often does nothing behind a trim, so that what says it comes late.
+    pub(super) rests: bool,
     /// Whether it does other things while it reads.
     pub(super) reads_beside: bool,
     /// How many lanes it submits in, besides those commits that it submits in none.
@@ -47,6 +52,7 @@ impl Orders {
             commits: 0,
             bytes: 1,
             trims: false,
+            rests: false,
             reads_beside: false,
             lanes: 0,
             least: 0,
@@ -190,6 +196,9 @@ async fn submit_all(env: &SimEnv, log: &SimLog, shared: &Shared, orders: Orders)
         pause(env, &mut random).await;
         if orders.trims && random.below(20) == 0 {
             trim(log, shared, &mut random);
+            if orders.rests && random.below(2) == 0 {
+                env.sleep(Duration::from_micros(random.below(REST_MICROS))).await;
+            }
         }
         if random.below(25) == 0
             && let Some(read) = read_back(log, shared, &mut random)
