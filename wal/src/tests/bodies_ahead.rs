@@ -4,12 +4,12 @@ use std::rc::Rc;
 
 use futures_util::FutureExt;
 
-use super::image::{Image, path};
+use super::image::{Image, SEGMENT_BYTES, path, segment_path};
 use super::memory::{MemoryDisk, MemoryFile};
 use crate::Recovered;
 use crate::error::LogError;
 use crate::format::{Name, Reference, checksum};
-use crate::limits::{BODIES_AHEAD, BODIES_AHEAD_BYTES};
+use crate::limits::{BODIES_AHEAD, BODIES_AHEAD_BYTES, LEAVING_BYTES, WINDOWS_AHEAD};
 use crate::recovery::{Bodies, BodyFiles, recover, take_inventory};
 use crate::segments::Folder;
 
@@ -143,6 +143,35 @@ fn frames_are_replayed_in_order_while_the_bodies_of_later_ones_are_read() {
     let ahead = reads.iter().zip(1..).map(|(&reads, replayed)| reads.saturating_sub(replayed));
     assert!(ahead.max() <= Some(BODIES_AHEAD + 1), "{reads:?}");
     assert_eq!(reads.last(), Some(&12), "each was read once");
+}
+
+/// They would hold on to the memory they were read into, if they were a whole log.
+#[test]
+fn few_frames_wait_for_a_body_in_front_of_them() {
+    let mut image = Image::new();
+    image.start(1).refer(&[(99, 0, &[7; 3000])]);
+    let most = vec![1; SEGMENT_BYTES - 2 * 4096];
+    let frames = 2 * (LEAVING_BYTES / most.len()) as u64;
+    for generation in 2..=frames {
+        image.start(generation).data(&[&most]);
+    }
+    let (folder, disk) = image.folder();
+    // Of each segment, the first block is read before the walk.
+    let is_walked = |generation: &u64| disk.file(&segment_path(*generation)).reads().len() > 1;
+    let mut walked = Vec::new();
+    let replay = |_| {
+        walked.push((1..frames).filter(is_walked).count());
+        Ok(())
+    };
+    let work = async {
+        let inventory = take_inventory(&folder).await?;
+        recover(&folder, &inventory, 0, replay).await
+    };
+    work.now_or_never().expect(NOT_NOW).expect("nothing is wrong with it");
+    let waited = LEAVING_BYTES / most.len();
+    assert!(walked[0] >= waited / 2, "{} segments were walked", walked[0]);
+    assert!(walked[0] <= waited + WINDOWS_AHEAD + 2, "{} segments were walked", walked[0]);
+    assert_eq!(walked.len() as u64, frames - 1, "the last is carried over");
 }
 
 #[test]
