@@ -518,7 +518,9 @@ impl Plan {
             LogError::Corrupt { .. } => self.promise() > Promise::Everything,
             LogError::Full { .. } => may_be_full.get(),
             // What was taken on trust found no room.
-            LogError::AtCapacity { .. } => self.habits.has_capacity,
+            LogError::AtCapacity { .. } => {
+                self.habits.has_capacity && matches!(ending, Some(Ending::Broken(_)))
+            }
             LogError::Io { .. } | LogError::Poisoned { .. } => may_break.get(),
             _ => false,
         };
