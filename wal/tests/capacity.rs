@@ -102,10 +102,8 @@ async fn run(env: SimEnv, facts: Shared, commits: u64, in_a_lane: bool) {
         }
         facts.borrow_mut().submitted = number;
         facts.borrow_mut().refused = false;
-        let bodies = log.statistics().bodies;
-        let mut facts = facts.borrow_mut();
-        facts.bodies = facts.bodies.max(bodies);
-        drop(facts);
+        let most = facts.borrow().bodies.max(log.statistics().bodies);
+        facts.borrow_mut().bodies = most;
         if number.is_multiple_of(16) {
             env.sleep(Duration::from_micros(50)).await;
         }
