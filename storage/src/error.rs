@@ -1,0 +1,143 @@
+//! What can go wrong, by what the caller can do about it.
+
+use std::error::Error;
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+/// Damage to one place of a table. What is elsewhere in the table stays readable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Damage {
+    /// The table's file.
+    pub file: String,
+    /// Where in it, in bytes.
+    pub offset: u64,
+    /// What is wrong there.
+    pub what: String,
+    /// Keys that may be lost: above the first and up to the second, which is no key itself perhaps. `None` where
+    /// that cannot be told.
+    pub keys: Option<(Bytes, Bytes)>,
+}
+
+impl fmt::Display for Damage {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{} is damaged at offset {}: {}", self.file, self.offset, self.what)?;
+        if let Some((above, to)) = &self.keys {
+            write!(
+                formatter,
+                "; keys above \"{}\" up to \"{}\" cannot be read",
+                above.escape_ascii(),
+                to.escape_ascii()
+            )?;
+        }
+        Ok(())
+    }
+}
+
+/// Why the store did not do what it was asked.
+#[derive(Clone, Debug)]
+pub enum StorageError {
+    /// Bytes on the disk are not those that were written. Says nothing about whether a key is
+    /// there.
+    Corrupt(Box<Damage>),
+    /// The file was written by another version of the format.
+    WrongVersion {
+        /// The file.
+        file: String,
+        /// The version it was written with.
+        found: u32,
+        /// The version that this build reads and writes.
+        supported: u32,
+    },
+    /// What was to be written breaks a rule of the format. Nothing of it was taken.
+    Refused {
+        /// Which rule, and how.
+        reason: String,
+    },
+    /// The table has as much as a table may have. Nothing was taken; what it has can be finished.
+    Full {
+        /// What there is too much of.
+        what: &'static str,
+        /// How much of it there may be.
+        limit: u64,
+    },
+    /// A write of this table failed before: the table is given up.
+    Abandoned,
+    /// The options contradict themselves.
+    Options {
+        /// How.
+        reason: String,
+    },
+    /// The operating system refused something. Where it was a read, trying again may help; where
+    /// it was a write or a flush, the table that was being written is given up.
+    Io {
+        /// What the store was doing.
+        doing: String,
+        /// What the operating system said.
+        source: Arc<io::Error>,
+    },
+}
+
+impl StorageError {
+    /// Whether data on the disk is damaged.
+    #[must_use]
+    pub const fn is_corrupt(&self) -> bool {
+        matches!(self, Self::Corrupt(_))
+    }
+
+    pub(crate) fn io(doing: impl Into<String>, source: io::Error) -> Self {
+        Self::Io { doing: doing.into(), source: Arc::new(source) }
+    }
+
+    pub(crate) fn refused(reason: impl Into<String>) -> Self {
+        Self::Refused { reason: reason.into() }
+    }
+
+    /// Adds which keys a damaged place holds, if it is one and does not say.
+    pub(crate) fn with_keys(mut self, keys: impl FnOnce() -> (Bytes, Bytes)) -> Self {
+        if let Self::Corrupt(damage) = &mut self {
+            damage.keys.get_or_insert_with(keys);
+        }
+        self
+    }
+}
+
+impl fmt::Display for StorageError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Corrupt(damage) => write!(
+                formatter,
+                "{damage}; the rest of the file can be read: restore it from a copy"
+            ),
+            Self::WrongVersion { file, found, supported } => write!(
+                formatter,
+                "{file} has format version {found}, this build reads version {supported}: open it \
+                 with the version of Woodchuck that wrote it"
+            ),
+            Self::Refused { reason } => write!(formatter, "a table does not take this: {reason}"),
+            Self::Full { what, limit } => write!(
+                formatter,
+                "the table has all the {what} that it may have, {limit}: finish it, and begin \
+                 another"
+            ),
+            Self::Abandoned => {
+                write!(formatter, "a write of this table failed before: write the table again")
+            }
+            Self::Options { reason } => {
+                write!(formatter, "the table's options cannot work: {reason}")
+            }
+            Self::Io { doing, source } => write!(formatter, "{doing}: {source}"),
+        }
+    }
+}
+
+impl Error for StorageError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Io { source, .. } => Some(&**source),
+            _ => None,
+        }
+    }
+}

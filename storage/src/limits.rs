@@ -1,0 +1,94 @@
+//! Every bound of this crate, in one place.
+
+use woodchuck_io::limits::{BLOCK_BYTES, BUFFER_BYTES};
+
+/// Unit of placement in a table's file, in bytes: what direct I/O reads at least.
+pub const PAGE_BYTES: usize = BLOCK_BYTES;
+
+/// Longest user key, in bytes: its length is stored in 16 bits.
+pub const KEY_BYTES: usize = u16::MAX as usize;
+
+/// Longest value, in bytes.
+pub const VALUE_BYTES: usize = 32 << 20;
+
+/// Smallest size of data blocks that can be asked for: a block's own bytes and a short entry.
+pub const BLOCK_BYTES_MIN: usize = 128;
+
+/// Largest size of data blocks that can be asked for. An entry that needs more gets a block of its
+/// own.
+pub const BLOCK_BYTES_MAX: usize = 1 << 20;
+
+/// Bytes of any block's payload, uncompressed. No length that a file claims makes a reader allocate
+/// more.
+pub const PAYLOAD_BYTES: usize = 36 << 20;
+
+/// Smallest and largest size of index partitions that can be asked for, in bytes.
+pub const PARTITION_BYTES_MIN: usize = 64;
+/// See [`PARTITION_BYTES_MIN`].
+pub const PARTITION_BYTES_MAX: usize = 1 << 20;
+
+/// Most keys and prefixes that a filter partition covers: a partition of the index ends when it has so many,
+/// so that what a writer remembers of them is bounded.
+pub const FILTER_HASHES: usize = 1 << 20;
+
+/// Most bits a key that a filter can be asked to have.
+pub const FILTER_BITS_MAX: u32 = 32;
+
+/// Bytes of a table's range tombstones together.
+pub const RANGE_TOMBSTONE_BYTES: usize = 8 << 20;
+
+/// Bytes of a table's top-level index. A writer whose table reaches it takes nothing more.
+pub const TOP_INDEX_BYTES: usize = 16 << 20;
+
+/// Bytes of a table's file.
+pub const TABLE_BYTES: u64 = 1 << 40;
+
+/// Smallest and largest write of a writer, in bytes.
+pub const CHUNK_BYTES_MIN: usize = PAGE_BYTES;
+/// See [`CHUNK_BYTES_MIN`].
+pub const CHUNK_BYTES_MAX: usize = 2 << 20;
+
+/// Most writes that a writer may have in flight.
+pub const WRITES_IN_FLIGHT: usize = 16;
+
+/// What is read of a table's end when it is opened, in bytes: footer, properties and top-level index
+/// of all but the largest tables.
+pub const TAIL_BYTES: usize = 64 << 10;
+
+/// What a cursor reads ahead at first, in bytes, once it has read two blocks one behind the other; then
+/// twice as much each time.
+pub const READ_AHEAD_BYTES_MIN: usize = 16 << 10;
+
+/// The most that a cursor reads ahead, in bytes.
+pub const READ_AHEAD_BYTES_MAX: usize = 512 << 10;
+
+/// Reads that may come back with nothing new before a reader gives up.
+pub const SHORT_READS: u32 = 16;
+
+/// What the block cache charges for an entry besides its bytes.
+pub const CACHE_ENTRY_BYTES: usize = 128;
+
+/// Damaged places that `verify` remembers; it counts those beyond.
+pub const DAMAGE_REMEMBERED: usize = 64;
+
+const _: () = assert!(PAGE_BYTES.is_power_of_two(), "offsets are masked with it");
+const _: () = assert!(
+    PAYLOAD_BYTES >= VALUE_BYTES + 2 * KEY_BYTES + 4096,
+    "an entry with the longest key and value fits a block"
+);
+const _: () = assert!(PAYLOAD_BYTES + 2 * PAGE_BYTES <= BUFFER_BYTES, "a block fits a buffer");
+const _: () = assert!(
+    TOP_INDEX_BYTES + RANGE_TOMBSTONE_BYTES + 4 * KEY_BYTES <= PAYLOAD_BYTES,
+    "what a writer holds until the end fits a block each"
+);
+const _: () = assert!(PARTITION_BYTES_MAX + 2 * KEY_BYTES < PAYLOAD_BYTES, "partitions fit blocks");
+const _: () = assert!(
+    FILTER_HASHES * FILTER_BITS_MAX as usize / 8 + 128 < PAYLOAD_BYTES,
+    "a filter partition fits a block"
+);
+const _: () = assert!(
+    FILTER_HASHES / 2 + 2 * BLOCK_BYTES_MAX / 8 <= FILTER_HASHES,
+    "a block of the shortest entries, a key and a prefix each, does not pass the bound"
+);
+const _: () = assert!(TAIL_BYTES.is_multiple_of(PAGE_BYTES), "pages are read whole");
+const _: () = assert!(CHUNK_BYTES_MAX.is_multiple_of(PAGE_BYTES), "pages are written whole");
