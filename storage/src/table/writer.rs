@@ -90,7 +90,8 @@ pub struct Finished {
 }
 
 impl<D: Disk> TableWriter<D> {
-    /// Creates the file of a table in a directory that is there.
+    /// Creates the file of a table in a directory that is there, and is there for good: nothing is
+    /// done for the directory's own name.
     ///
     /// # Errors
     /// `Options`; `Io` if there is such a file, or none can be made.

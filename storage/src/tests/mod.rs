@@ -1,7 +1,11 @@
 //! Tests of tables on the simulated disk.
 
 mod block;
+mod cache;
+mod crash;
 mod damage;
+mod disk;
+mod fixture;
 mod formats;
 mod history;
 mod model;

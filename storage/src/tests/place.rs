@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use woodchuck_io::{Disk, Env, RandomStream};
-use woodchuck_sim::{Faults, SimEnv, World, WorldOptions};
+use woodchuck_sim::{Faults, MachineId, SimEnv, World, WorldOptions};
 
 use super::history::{History, Version};
 use crate::{
@@ -28,13 +28,25 @@ pub(super) fn random(seed: u64) -> RandomStream {
     RandomStream::from_seed(bytes)
 }
 
-/// Runs a process in a world to its end, and gives its answer and the world.
+/// Runs a process in a world to its end, and gives its answer.
 pub(super) fn run_in<T, F>(world: &World, body: impl FnOnce(SimEnv) -> F + 'static) -> T
 where
     T: 'static,
     F: Future<Output = T> + 'static,
 {
-    let machine = world.machine("one");
+    run_on(world, world.machine("one"), body)
+}
+
+/// The same, on a machine that has been used before.
+pub(super) fn run_on<T, F>(
+    world: &World,
+    machine: MachineId,
+    body: impl FnOnce(SimEnv) -> F + 'static,
+) -> T
+where
+    T: 'static,
+    F: Future<Output = T> + 'static,
+{
     let answer = Rc::new(RefCell::new(None));
     let (given, body) = (Rc::clone(&answer), Rc::new(RefCell::new(Some(body))));
     world.start(machine, 1, move |env| {
@@ -44,8 +56,9 @@ where
             *given.borrow_mut() = Some(body(env).await);
         }
     });
-    let done = Rc::clone(&answer);
-    assert!(world.run_until(move || done.borrow().is_some(), Duration::from_secs(3600)));
+    let (done, running) = (Rc::clone(&answer), world.clone());
+    let is_over = move || done.borrow().is_some() && !running.is_running(machine);
+    assert!(world.run_until(is_over, Duration::from_secs(3600)), "the process ends");
     let answer = answer.borrow_mut().take();
     answer.expect("the process ended")
 }
@@ -69,6 +82,7 @@ pub(super) async fn create_as(
 ) -> Result<TableWriter<<SimEnv as Env>::Disk>, StorageError> {
     let directory = Path::new(DIRECTORY);
     env.disk().create_directory(directory).await.expect("a directory can be made");
+    env.disk().sync_directory(Path::new("/")).await.expect("its name can be made durable");
     TableWriter::create(env.disk(), directory, id, options).await
 }
 
