@@ -28,14 +28,14 @@
 //! Why not restart points and each key's difference to the one before, as most tables have: a point
 //! read would search the restarts, and then put a dozen keys together to compare them. Here each
 //! comparison takes one slot and the bytes where they stand, an entry's number is all that a cursor
-//! needs to go either way, and no key is put together unless somebody wants to see it. What it costs
-//! is what neighbours share beyond that which all keys of the block share: little in blocks of a
-//! page, and compression finds it.
+//! needs to go either way, and no key is put together unless somebody wants to see it. What it
+//! costs is what neighbours share beyond that which all keys of the block share: little in blocks
+//! of a page, and compression finds it.
 //!
 //! # Validity
 //!
-//! 1. There is an entry at least; the width is 2 or 4; the zero is zero; the entries begin where slots
-//!    and prefix end.
+//! 1. There is an entry at least; the width is 2 or 4; the zero is zero; the entries begin where
+//!    slots and prefix end.
 //! 2. Slots ascend, and each entry holds its key, its kind and its numbers.
 //! 3. The kind is known, and is `RangeDeletion` exactly if the block is one of range tombstones; a
 //!    deletion has no value.

@@ -3,7 +3,8 @@
 use crate::error::StorageError;
 use crate::options::within;
 
-/// How data blocks are compressed. A block that does not become smaller by an eighth stays as it is.
+/// How data blocks are compressed. A block that does not become smaller by an eighth stays as it
+/// is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Compression {
     /// Not at all: values are handed out from what was read.

@@ -16,8 +16,8 @@ pub struct Damage {
     pub offset: u64,
     /// What is wrong there.
     pub what: String,
-    /// Keys that may be lost: above the first and up to the second, which is no key itself perhaps. `None` where
-    /// that cannot be told.
+    /// Between which user keys lie those that may be lost: behind the first, or versions of it, up
+    /// to the second, which is a bound and need not be a key. `None` where that cannot be told.
     pub keys: Option<(Bytes, Bytes)>,
 }
 

@@ -1,7 +1,7 @@
 //! Filters: which keys a part of a table does not have.
 //!
-//! Bloom filters of cache lines: a key's bits are all in one line, so that a question costs one cache
-//! miss (Putze, Sanders, Singler: "Cache-, Hash- and Space-Efficient Bloom Filters", 2007).
+//! Bloom filters of cache lines: a key's bits are all in one line, so that a question costs one
+//! cache miss (Putze, Sanders, Singler: "Cache-, Hash- and Space-Efficient Bloom Filters", 2007).
 //!
 //! # The payload
 //!
@@ -13,17 +13,18 @@
 //! 44  64 * lines    the lines
 //! ```
 //!
-//! A filter's block begins at a multiple of 64 in the file, is never compressed, and has a header of
-//! 20 bytes: so its lines are cache lines in memory, too.
+//! A filter's block begins at a multiple of 64 in the file, is never compressed, and has a header
+//! of 20 bytes: so its lines are cache lines in memory, too.
 //!
-//! A key's hash is its XXH3-64; a prefix's the same with the seed 1, so that a prefix is not taken for
-//! a key. The upper half says which line: `upper * lines >> 32`. The lower half says which bits, nine
-//! at a time: the highest nine of it, then it is multiplied by 0x9E3779B9, modulo 2^32, and so on.
+//! A key's hash is its XXH3-64; a prefix's the same with the seed 1, so that a prefix is not taken
+//! for a key. The upper half says which line: `upper * lines >> 32`. The lower half says which
+//! bits, nine at a time: the highest nine of it, then it is multiplied by 0x9E3779B9, modulo 2^32,
+//! and so on.
 //!
 //! # Validity
 //!
-//! The payload is exactly as long as the lines make it, and the probes are in their range. Any lines
-//! are a filter: that none says no to a key that is there, checksums and `verify` see to.
+//! The payload is exactly as long as the lines make it, and the probes are in their range. Any
+//! lines are a filter: that none says no to a key that is there, checksums and `verify` see to.
 
 use bytes::Bytes;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};

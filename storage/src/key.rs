@@ -135,8 +135,8 @@ pub(crate) fn shared_bytes(one: &[u8], other: &[u8]) -> usize {
     same + rest.take_while(|(one, other)| one == other).count()
 }
 
-/// Puts a short bound into `bytes`: at or behind `last`, and in front of `next`, where there is one.
-/// Returns its version. The fewer bytes, the more blocks a partition of the index tells of.
+/// Puts a short bound into `bytes`: at or behind `last`, and in front of `next`, where there is
+/// one. Returns its version. The fewer bytes, the more blocks a partition of the index tells of.
 pub(crate) fn separator(
     last: InternalKey<'_>,
     next: Option<InternalKey<'_>>,

@@ -27,8 +27,8 @@ pub const PARTITION_BYTES_MIN: usize = 64;
 /// See [`PARTITION_BYTES_MIN`].
 pub const PARTITION_BYTES_MAX: usize = 1 << 20;
 
-/// Most keys and prefixes that a filter partition covers: a partition of the index ends when it has so many,
-/// so that what a writer remembers of them is bounded.
+/// Most keys and prefixes that a filter partition covers: a partition of the index ends when it has
+/// so many, so that what a writer remembers of them is bounded.
 pub const FILTER_HASHES: usize = 1 << 20;
 
 /// Most bits a key that a filter can be asked to have.
@@ -51,12 +51,12 @@ pub const CHUNK_BYTES_MAX: usize = 2 << 20;
 /// Most writes that a writer may have in flight.
 pub const WRITES_IN_FLIGHT: usize = 16;
 
-/// What is read of a table's end when it is opened, in bytes: footer, properties and top-level index
-/// of all but the largest tables.
+/// What is read of a table's end when it is opened, in bytes: footer, properties and top-level
+/// index of all but the largest tables.
 pub const TAIL_BYTES: usize = 64 << 10;
 
-/// What a cursor reads ahead at first, in bytes, once it has read two blocks one behind the other; then
-/// twice as much each time.
+/// What a cursor reads ahead at first, in bytes, once it has read two blocks one behind the other;
+/// then twice as much each time.
 pub const READ_AHEAD_BYTES_MIN: usize = 16 << 10;
 
 /// The most that a cursor reads ahead, in bytes.

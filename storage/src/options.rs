@@ -42,7 +42,8 @@ pub struct TableOptions {
     pub partition_bytes: usize,
     /// How data blocks are compressed.
     pub compression: Compression,
-    /// Bits a key in the filter; 0 for none. At 10, one absent key in a hundred is looked for in vain.
+    /// Bits a key in the filter; 0 for none. At 10, one absent key in a hundred is looked for in
+    /// vain.
     pub filter_bits_per_key: u32,
     /// Which prefixes of keys the filter knows besides, if any.
     pub prefix: Option<PrefixExtractor>,

@@ -67,8 +67,8 @@ struct Position {
 /// user keys, newer commits first. It starts nowhere; each of the seeks puts it somewhere. When it
 /// leaves its bounds, it stands nowhere again.
 ///
-/// If a move fails, the cursor stands nowhere; a seek past the damage goes on behind it. A move that
-/// is dropped half done leaves it nowhere, too.
+/// If a move fails, the cursor stands nowhere; a seek past the damage goes on behind it. A move
+/// that is dropped half done leaves it nowhere, too.
 pub struct Cursor<F> {
     table: Table<F>,
     bounds: Bounds,
@@ -309,6 +309,7 @@ impl<F: File> Cursor<F> {
         self.position = None;
         self.content = None;
         self.in_sequence = 0;
+        self.read_ahead.restart();
     }
 
     /// Stands here, if the bounds allow it.

@@ -2,9 +2,9 @@
 //!
 //! ```text
 //! at  bytes
-//!  0   8   checksum     XXH3-64 of bytes 8 to the end, seeded with the table's seed + the block's offset
-//!  8   1   kind         1 data, 2 range tombstones, 3 filter, 4 index partition, 5 top-level index,
-//!                       6 properties
+//!  0   8   checksum     XXH3-64 of bytes 8 to the end; its seed is the table's + the offset
+//!  8   1   kind         1 data, 2 range tombstones, 3 filter, 4 index partition,
+//!                       5 top-level index, 6 properties
 //!  9   1   compression  0 none, 1 LZ4, 2 Zstandard
 //! 10   2   zero
 //! 12   4   stored       bytes of the payload as it stands here
@@ -21,8 +21,8 @@
 //! 1. The block is as long as its place says, header included.
 //! 2. The checksum is right.
 //! 3. The kind is the one that is looked for, the compression is known, the zero is zero.
-//! 4. `stored` is what is left behind the header; `raw` is at most what any payload may have, equals
-//!    `stored` if the block is not compressed, and is what comes out if it is.
+//! 4. `stored` is what is left behind the header; `raw` is at most what any payload may have,
+//!    equals `stored` if the block is not compressed, and is what comes out if it is.
 
 use bytes::Bytes;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};

@@ -1,9 +1,9 @@
-//! The index: which block holds which keys. Its partitions tell of data blocks, and the top-level index
-//! tells of the partitions.
+//! The index: which block holds which keys. Its partitions tell of data blocks, and the top-level
+//! index tells of the partitions.
 //!
 //! An index is an rkyv archive (0.8; little endian, unaligned, 32-bit offsets). It is validated and
-//! unpacked once, when it is loaded: a handful of arrays is made of it, which cost as much to copy as to
-//! look through, and need no unsafe code to be used without looking again.
+//! unpacked once, when it is loaded: a handful of arrays is made of it, which cost as much to copy
+//! as to look through, and need no unsafe code to be used without looking again.
 //!
 //! Each block has a **separator**, at or behind its last key and in front of the next block's
 //! first: so the only block that can hold what a point read looks for is the first whose separator
@@ -14,8 +14,8 @@
 //! 1. The archive passes rkyv's own validation.
 //! 2. All arrays speak of the same number of blocks; a partition speaks of one at least.
 //! 3. Separators ascend; none is longer than a key may be.
-//! 4. Places lie between the file's first page and the page `limit` where it ends, and blocks stand in
-//!    the order of their keys.
+//! 4. Places lie between the file's first page and the page `limit` where it ends, and blocks stand
+//!    in the order of their keys.
 
 use std::fmt;
 use std::ops::Range;

@@ -1,14 +1,14 @@
 //! Sorted tables: files that are written once, from the first page to the last, and never changed.
 //!
-//! The fault model: a crash may come at any moment of writing, any operation may fail, and what is read
-//! may be any bytes at all. `docs/store-format.md` has the whole format, with the numbered conditions
-//! under which a reader believes it.
+//! The fault model: a crash may come at any moment of writing, any operation may fail, and what is
+//! read may be any bytes at all. `docs/store-format.md` has the whole format, with the numbered
+//! conditions under which a reader believes it.
 //!
 //! ```text
-//! | first | data | data | ... | filter | index     | data | ... | range      | top-  | proper-| last |
-//! | page  |      |      |     |        | partition |      |     | tombstones | level | ties   | page |
-//! |       |      |      |     |        |           |      |     |            | index |        |      |
-//! 0       4096                                                                     file bytes - 4096
+//! | first | data | data | ... | filter | index     | ... | range      | top-  | proper-| last |
+//! | page  |      |      |     |        | partition |     | tombstones | level | ties   | page |
+//! |       |      |      |     |        |           |     |            | index |        |      |
+//! 0       4096                                                             file bytes - 4096
 //! ```
 //!
 //! | part | file |

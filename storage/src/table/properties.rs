@@ -40,8 +40,8 @@ pub struct Properties {
     pub raw_bytes: u64,
     /// Bytes of data blocks in the file.
     pub stored_bytes: u64,
-    /// Bytes between blocks, so that none crosses more pages than it needs; up to the block in which
-    /// this stands.
+    /// Bytes between blocks, so that none crosses more pages than it needs; up to the block in
+    /// which this stands.
     pub padding_bytes: u64,
     /// Partitions of the index.
     pub partitions: u64,

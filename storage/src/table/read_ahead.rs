@@ -39,6 +39,12 @@ pub(crate) struct ReadAhead {
 }
 
 impl ReadAhead {
+    /// Begins small again: the next blocks are elsewhere.
+    pub(crate) fn restart(&mut self) {
+        self.ahead = None;
+        self.bytes = 0;
+    }
+
     /// The bytes of a block, and the begin of the reads for those behind it. `None` if they cannot
     /// be read so: then it is to be read by itself, which tells why, if that fails too.
     pub(crate) async fn block<F: File>(

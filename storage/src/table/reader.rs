@@ -383,7 +383,8 @@ impl<F: File> Inner<F> {
         }
     }
 
-    /// The partition that this archive is. Its last separator is the one that the top-level index has for it.
+    /// The partition that this archive is. Its last separator is the one that the top-level index
+    /// has for it.
     fn check_partition(&self, partition: usize, payload: &[u8]) -> Result<Index, StorageError> {
         let place = self.top.place(partition);
         let index = Index::decode(payload, self.footer.file_bytes - PAGE)

@@ -1,7 +1,7 @@
 //! The range tombstones of a table.
 //!
-//! They stand in one block with the layout of a data block: the user key is the start, the value the
-//! end, the kind `RangeDeletion`. They are in memory while the table is open.
+//! They stand in one block with the layout of a data block: the user key is the start, the value
+//! the end, the kind `RangeDeletion`. They are in memory while the table is open.
 //!
 //! # Validity
 //!

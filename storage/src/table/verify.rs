@@ -34,8 +34,8 @@ struct Walk {
 
 impl<F: File> Table<F> {
     /// Reads every block from the disk and checks it: checksums, layout, order within blocks and
-    /// from block to block, separators, filters against keys, counts against properties. Damage does not
-    /// end it: what is whole is told from what is not.
+    /// from block to block, separators, filters against keys, counts against properties. Damage
+    /// does not end it: what is whole is told from what is not.
     ///
     /// # Errors
     /// `Io` if something could not be read at all.

@@ -13,12 +13,12 @@
 //!    pages than it needs from here. Put its place and separator into the partition of the index.
 //!    If the partition is as large as it shall be, cut that, too: append its filter, then the
 //!    partition; put their places into the top-level index.
-//! 4. At the end: cut what is left; append range tombstones, properties, top-level index; pad to a page;
-//!    wait for all writes; `sync_data`. All that the last page will speak of is durable now.
+//! 4. At the end: cut what is left; append range tombstones, properties, top-level index; pad to a
+//!    page; wait for all writes; `sync_data`. All that the last page will speak of is durable now.
 //! 5. Write the last page; `sync_data`; `sync_directory`. Now the table is durable, and its name.
 //!
-//! What is held in memory is a block, a partition with what its filter shall know, the top-level index, the
-//! range tombstones, and the writes in flight.
+//! What is held in memory is a block, a partition with what its filter shall know, the top-level
+//! index, the range tombstones, and the writes in flight.
 
 use std::path::{Path, PathBuf};
 
@@ -45,9 +45,9 @@ const PAGE: u64 = PAGE_BYTES as u64;
 
 /// Writes one table, from its first entry to its last.
 ///
-/// Nothing of it is a table, and nothing of it need survive a crash, before [`finish`](Self::finish)
-/// has returned. If that or anything else fails with [`StorageError::Io`], the table is given up: the
-/// writer takes nothing more, and the file is to be removed.
+/// Nothing of it is a table, and nothing of it need survive a crash, before
+/// [`finish`](Self::finish) has returned. If that or anything else fails with [`StorageError::Io`],
+/// the table is given up: the writer takes nothing more, and the file is to be removed.
 pub struct TableWriter<D: Disk> {
     disk: D,
     id: TableId,
@@ -70,7 +70,8 @@ pub struct TableWriter<D: Disk> {
     properties: Properties,
     last_key: Vec<u8>,
     last_version: Version,
-    /// Not while a block is being cut: if that fails, or is dropped half done, the table has a hole.
+    /// Not while a block is being cut: if that fails, or is dropped half done, the table has a
+    /// hole.
     is_whole: bool,
     /// Scratch memory: a payload, a sealed block, a separator.
     payload: Vec<u8>,
@@ -163,8 +164,8 @@ impl<D: Disk> TableWriter<D> {
         Ok(())
     }
 
-    /// Adds a range tombstone of a commit: no older version of a key from `start` up to, not including,
-    /// `end` is there. It says nothing of other tables by itself.
+    /// Adds a range tombstone of a commit: no older version of a key from `start` up to, not
+    /// including, `end` is there. It says nothing of other tables by itself.
     ///
     /// They come in the order of their starts and do not overlap, but that several, with newer
     /// commits first, may have the same start and the same end: who has others cuts them where they
@@ -333,8 +334,8 @@ impl<D: Disk> TableWriter<D> {
     /// Ends the table and makes it durable: its bytes, its length and its name.
     ///
     /// # Errors
-    /// `Refused` if there is nothing in it; `Abandoned`; `Io`. The file may then be a table, or none,
-    /// after a crash; it is never a table of which something is missing.
+    /// `Refused` if there is nothing in it; `Abandoned`; `Io`. The file may then be a table, or
+    /// none, after a crash; it is never a table of which something is missing.
     pub async fn finish(mut self) -> Result<Finished, StorageError> {
         self.check_whole()?;
         if self.block.is_empty() && self.tombstones.is_empty() {

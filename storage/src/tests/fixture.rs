@@ -1,7 +1,7 @@
 //! Tables of format version 1, as they were written when it was made: they stay readable for ever.
 //!
-//! The files are never made anew. If the bytes of a table change, the version does, and a fixture of
-//! the new version is added beside these.
+//! The files are never made anew. If the bytes of a table change, the version does, and a fixture
+//! of the new version is added beside these.
 
 use std::path::Path;
 

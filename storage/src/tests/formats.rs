@@ -1,4 +1,5 @@
-//! What is believed of first and last pages, of what stands around blocks, of indexes, and of range tombstones.
+//! What is believed of first and last pages, of what stands around blocks, of indexes, and of range
+//! tombstones.
 
 use bytes::Bytes;
 use xxhash_rust::xxh3::xxh3_64;
