@@ -25,7 +25,7 @@ use rkyv::{Archive, Deserialize, Serialize};
 
 use super::envelope;
 use crate::key::{InternalKey, Version};
-use crate::limits::{KEY_BYTES, PAGE_BYTES};
+use crate::limits::{KEY_BYTES, PAGE_BYTES, PAYLOAD_BYTES};
 
 /// Where a block stands: header and payload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Archive, Serialize, Deserialize)]
@@ -40,9 +40,10 @@ impl Place {
         self.offset.saturating_add(self.bytes as u64)
     }
 
-    /// Whether a block can stand there, and nowhere else but in this part of the file.
+    /// Whether a block can stand there, in this part of the file. Who reads it needs no other bound.
     pub(crate) fn is_within(&self, part: Range<u64>) -> bool {
-        self.bytes as usize > envelope::HEADER_BYTES
+        let payload = (self.bytes as usize).checked_sub(envelope::HEADER_BYTES);
+        payload.is_some_and(|bytes| (1..=PAYLOAD_BYTES).contains(&bytes))
             && self.offset >= part.start
             && self.offset.checked_add(u64::from(self.bytes)).is_some_and(|end| end <= part.end)
     }

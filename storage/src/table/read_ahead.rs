@@ -76,7 +76,12 @@ impl ReadAhead {
         self.ahead = ahead;
         self.start = window.start;
         self.window = buffer.map(Bytes::from_owner).unwrap_or_default();
-        self.within(place)
+        let found = self.within(place);
+        if found.is_none() {
+            // Whatever is wrong there: it shall spoil small reads, if any.
+            self.restart();
+        }
+        found
     }
 
     fn within(&self, place: Place) -> Option<Bytes> {

@@ -23,7 +23,7 @@ use crate::cache::{BlockCache, Cached};
 use crate::error::{Damage, StorageError};
 use crate::filter::{self, Filter};
 use crate::key::{InternalKey, Kind, Version};
-use crate::limits::{PAGE_BYTES, PAYLOAD_BYTES, SHORT_READS, TABLE_BYTES, TAIL_BYTES};
+use crate::limits::{PAGE_BYTES, SHORT_READS, TABLE_BYTES, TAIL_BYTES};
 use crate::options::ReadOptions;
 
 const PAGE: u64 = PAGE_BYTES as u64;
@@ -483,9 +483,6 @@ async fn read_place<F: File>(
     name: &str,
     place: Place,
 ) -> Result<(Bytes, usize), StorageError> {
-    if place.bytes as usize > PAYLOAD_BYTES + envelope::HEADER_BYTES {
-        return Err(corrupt(name, place.offset, format!("no block has {} bytes", place.bytes)));
-    }
     let start = place.offset / PAGE * PAGE;
     let bytes = (place.end().next_multiple_of(PAGE) - start) as usize;
     let buffer = read(file, start, bytes).await.map_err(|error| {

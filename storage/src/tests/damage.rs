@@ -131,6 +131,24 @@ fn every_changed_bit_is_an_error_or_of_no_matter() {
     }
 }
 
+/// Not even a page, or not whole pages: what no writer leaves, but a copy that was cut short may.
+#[test]
+fn files_of_odd_lengths_are_refused() {
+    run_in(&quiet(19), |env| async move {
+        let (history, options) = small(&mut random(19));
+        write(&env, &history, options).await.expect("the disk is healthy");
+        let file = env.disk().open(Path::new(FILE), OpenMode::Write).await.expect("it is there");
+        let length = file.length().await.expect("it is there");
+        let cache = BlockCache::new(0);
+        for odd in [length + 1, length - 1, length - 4095, 3 * 4096 + 512, 8191, 4097, 100, 0] {
+            file.truncate(odd).await.expect("there is room");
+            let opened = open(&env, &cache, ReadOptions::default()).await;
+            let Err(error) = opened else { panic!("{odd} bytes") };
+            assert!(error.is_corrupt(), "{odd} bytes: {error}");
+        }
+    });
+}
+
 #[test]
 fn files_that_are_cut_short_or_too_long_are_refused() {
     run_in(&quiet(20), |env| async move {

@@ -205,6 +205,17 @@ fn indexes_are_believed_if_blocks_are_in_order_and_in_the_file() {
     }
 }
 
+/// However large the file: what reads a block makes room for it first.
+#[test]
+fn no_place_is_larger_than_a_block() {
+    let most = 20 + crate::limits::PAYLOAD_BYTES as u32;
+    let all = 4096..1 << 40;
+    assert!(Place { offset: 4096, bytes: most }.is_within(all.clone()));
+    for bytes in [0, 20, most + 1, u32::MAX] {
+        assert!(!Place { offset: 4096, bytes }.is_within(all.clone()), "{bytes}");
+    }
+}
+
 #[test]
 fn any_bytes_are_refused_or_an_index_or_properties() {
     let mut random = random(6);

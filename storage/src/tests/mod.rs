@@ -10,4 +10,5 @@ mod formats;
 mod history;
 mod model;
 mod place;
+mod verify;
 mod writer;
