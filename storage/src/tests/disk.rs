@@ -2,6 +2,7 @@
 
 use std::io::ErrorKind;
 use std::path::Path;
+use std::time::Duration;
 
 use woodchuck_io::{Disk, Env};
 use woodchuck_sim::{DiskOperation, World};
@@ -18,8 +19,11 @@ fn options() -> TableOptions {
 /// finished; and takes nothing afterwards.
 #[test]
 fn a_failed_write_abandons_the_table() {
-    for (operation, seed) in [(DiskOperation::Write, 1), (DiskOperation::Sync, 2)] {
-        let world = quiet(seed);
+    // With time between entries, writes end while others begin; without, when they are waited for.
+    let cases =
+        [(DiskOperation::Write, true), (DiskOperation::Write, false), (DiskOperation::Sync, true)];
+    for (operation, has_time) in cases {
+        let world = quiet(1);
         let machine = world.machine("one");
         run_on(&world, machine, |env| async move {
             let made = env.disk().create_directory(Path::new(DIRECTORY)).await;
@@ -34,6 +38,9 @@ fn a_failed_write_abandons_the_table() {
                 let (kind, expires_at_ms) = (Kind::Value, None);
                 let entry =
                     Entry { user_key: &key, sequence: 1, kind, expires_at_ms, value: &[7; 50] };
+                if has_time && number % 100 == 0 {
+                    env.sleep(Duration::from_millis(10)).await;
+                }
                 match (&failure, writer.add(&entry).await) {
                     (None, Ok(())) => {}
                     (None, Err(error)) => failure = Some(error),
@@ -41,6 +48,10 @@ fn a_failed_write_abandons_the_table() {
                 }
             }
             let finished = writer.finish().await.expect_err("a write failed");
+            assert!(
+                failure.is_some() == (operation == DiskOperation::Write),
+                "as soon as it is known"
+            );
             let told = failure.unwrap_or(finished);
             assert!(matches!(told, StorageError::Io { .. }), "{told}");
         });
