@@ -21,6 +21,50 @@
 //! - Every block is checked when it is read from the disk. Damage is
 //!   [`StorageError::Corrupt`], of the reads that need the block; it is never a wrong answer, nor
 //!   "not found", nor a panic, nor memory without bound.
+//!
+//! # Example
+//!
+//! In a simulated world; with the environment of a production backend it is the same.
+//!
+//! ```
+//! use std::path::Path;
+//! use std::time::Duration;
+//! use woodchuck_io::{Disk as _, Env as _};
+//! use woodchuck_sim::{SimEnv, World};
+//! use woodchuck_storage::{
+//!     BlockCache, Bounds, Entry, Kind, ReadOptions, StorageError, Table, TableId, TableOptions,
+//!     TableWriter,
+//! };
+//!
+//! async fn write_and_read(env: &SimEnv) -> Result<(), StorageError> {
+//!     let (disk, directory) = (env.disk(), Path::new("/"));
+//!     let id = TableId { store: 0x5eed, keyspace: 1, number: 1 };
+//!     let mut writer = TableWriter::create(disk, directory, id, TableOptions::default()).await?;
+//!     for (user_key, sequence) in [(b"marmot", 7), (b"wombat", 9), (b"wombat", 4)] {
+//!         let (kind, expires_at_ms) = (Kind::Value, None);
+//!         writer.add(&Entry { user_key, sequence, kind, expires_at_ms, value: b"chucks" }).await?;
+//!     }
+//!     // Nothing is durable before this, and everything is afterwards.
+//!     writer.finish().await?;
+//!
+//!     let cache = BlockCache::new(64 << 20);
+//!     let table = Table::open(disk, directory, id, &cache, ReadOptions::default()).await?;
+//!     let found = table.get(b"wombat", 8).await?.expect("a snapshot sees what was there");
+//!     assert_eq!((found.sequence, &found.value[..]), (4, &b"chucks"[..]));
+//!     let mut cursor = table.cursor(Bounds::prefix(b"wom"));
+//!     cursor.seek_to_last().await?;
+//!     assert_eq!(cursor.entry().expect("the oldest comes last").sequence, 4);
+//!     Ok(())
+//! }
+//!
+//! let world = World::new(1);
+//! let machine = world.machine("one");
+//! world.start(machine, 1, |env| async move {
+//!     write_and_read(&env).await.expect("the disk is healthy");
+//! });
+//! let running = world.clone();
+//! assert!(world.run_until(move || !running.is_running(machine), Duration::from_secs(1)));
+//! ```
 
 mod block;
 mod cache;
