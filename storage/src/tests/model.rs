@@ -6,8 +6,8 @@ use woodchuck_io::RandomStream;
 use woodchuck_sim::{SimEnv, World};
 
 use super::history::{History, Key, SEQUENCES, Value, Version, draw_key};
-use super::place::{SimFile, SimTable, draw_options, open, random, run_in, write};
-use crate::{BlockCache, Bounds, Cursor, Kind, ReadOptions, TableOptions};
+use super::place::{SimFile, SimTable, draw_options, open, quiet, random, run_in, write};
+use crate::{BlockCache, Bounds, Cursor, Kind, PrefixExtractor, ReadOptions, TableOptions};
 
 const SEEDS: u64 = 1200;
 
@@ -191,4 +191,43 @@ async fn check_scans(table: &SimTable, history: &History) {
         cursor.prev().await.expect("it can be read");
     }
     assert_eq!(here(&cursor), None);
+}
+
+/// Prefixes begin and end anywhere in partitions, and separators may begin with the next one.
+#[test]
+fn no_prefix_is_denied_that_is_there() {
+    for (seed, prefix) in
+        [PrefixExtractor::Length(2), PrefixExtractor::Delimiter(b'/')].into_iter().enumerate()
+    {
+        run_in(&quiet(seed as u64), move |env| async move {
+            let options = TableOptions {
+                block_bytes: 128,
+                partition_bytes: 64,
+                filter_bits_per_key: 20,
+                prefix: Some(prefix),
+                ..TableOptions::default()
+            };
+            let mut history = History::default();
+            let letters = |number: u32| [b'a' + (number / 26) as u8, b'a' + (number % 26) as u8];
+            let version = Version { sequence: 1, kind: Kind::Value };
+            for group in (0..26 * 26).filter(|group| group % 3 > 0) {
+                for member in 0..=group % 4 {
+                    let key = [&letters(group)[..], b"/member", &member.to_be_bytes()].concat();
+                    history.entries.insert((key, version), (None, vec![0; group as usize % 50]));
+                }
+            }
+            write(&env, &history, options).await.expect("the disk is healthy");
+            let cache = BlockCache::new(10 << 20);
+            let table = open(&env, &cache, ReadOptions::default()).await.expect("it was finished");
+            let mut spared = 0;
+            for group in 0..26 * 26 {
+                for asked in [&letters(group)[..], &[&letters(group)[..], b"/mem"].concat()] {
+                    let may_have = table.may_have_prefix(asked).await.expect("it can be read");
+                    assert!(may_have || group % 3 == 0, "{}", asked.escape_ascii());
+                    spared += u32::from(!may_have);
+                }
+            }
+            assert!(spared > 150, "the filter is of use: {spared}");
+        });
+    }
 }
