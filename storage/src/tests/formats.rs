@@ -150,15 +150,18 @@ fn every_field_around_a_block_is_looked_at() {
     {
         changed(&|block| block[at] = value).expect_err("it is not such a block");
     }
+    // A place that is longer than its block.
+    changed(&|block| (block[12], block[16]) = (6, 6)).expect_err("a byte is left over");
     for raw in [0_u32, 6, 8, u32::MAX] {
         changed(&|block| block[16..20].copy_from_slice(&raw.to_le_bytes()))
             .expect_err("lengths differ");
-        // A length that no payload has is not made room for.
-        changed(&|block| {
+        let error = changed(&|block| {
             block[9] = 2;
             block[16..20].copy_from_slice(&raw.to_le_bytes());
         })
         .expect_err("it cannot be decompressed");
+        // A length that no payload has is refused before room is made for it.
+        assert_eq!(error.contains("claims"), raw == u32::MAX, "{error}");
     }
 }
 
