@@ -155,4 +155,16 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn each_condition_is_asked_for() {
+        let mut payload = Vec::new();
+        build(&[key_hash(b"key")], 10, &mut payload);
+        Filter::parse(payload.clone().into()).expect("it is a filter");
+        for (at, value) in [(0, 0), (0, 2), (4, 0), (4, 23), (5, 1), (43, 1)] {
+            let mut wrong = payload.clone();
+            wrong[at] = value;
+            Filter::parse(wrong.into()).expect_err("it is no filter");
+        }
+    }
 }

@@ -149,6 +149,21 @@ fn each_condition_is_asked_for() {
 }
 
 #[test]
+fn keys_that_are_too_long_are_refused() {
+    for (prefix, suffix) in [(65_535_usize, 0_u16), (65_535, 1)] {
+        let slot = 16 + 4 + prefix as u32;
+        let mut bytes = [1_u32.to_le_bytes(), [0xff, 0xff, 4, 0]].concat();
+        bytes.extend_from_slice(&9_u64.to_le_bytes());
+        bytes.extend_from_slice(&slot.to_le_bytes());
+        bytes.resize(slot as usize, b'k');
+        bytes.extend_from_slice(&suffix.to_le_bytes());
+        bytes.resize(bytes.len() + usize::from(suffix), b'k');
+        bytes.extend_from_slice(&[Kind::Value.number(), 0]);
+        assert_eq!(Block::parse(bytes.into(), false).is_ok(), suffix == 0);
+    }
+}
+
+#[test]
 fn any_bytes_are_refused_or_a_block() {
     let mut random = random(5);
     for round in 0..30_000_u64 {

@@ -199,6 +199,8 @@ fn indexes_are_believed_if_blocks_are_in_order_and_in_the_file() {
     for wrong in [place(0), place(4095), place(LIMIT - 29), Place { offset: 8192, bytes: 20 }] {
         decode(&index_of(&[(b"a", 5, wrong)], false)).expect_err("it is not in the file");
     }
+    let long = vec![b'a'; 65_536];
+    decode(&index_of(&[(&long, 5, place(4096))], false)).expect_err("no key is so long");
     let overlap = [(&b"a"[..], 5, place(4096)), (b"b", 4, place(4125))];
     decode(&index_of(&overlap, false)).expect_err("blocks overlap");
     for at in 0..8 {
@@ -260,8 +262,10 @@ fn tombstones(of: &[(&[u8], u64, &[u8])]) -> Result<Tombstones, String> {
 fn range_tombstones_are_believed_if_they_do_not_overlap() {
     let good = tombstones(&[(b"a", 9, b"c"), (b"a", 5, b"c"), (b"c", 7, b"d")]);
     assert_eq!(good.map(|found| found.len()), Ok(3));
+    let long = vec![b'z'; 65_536];
     for wrong in [
-        &[(&b"a"[..], 5, &b"a"[..])][..],
+        &[(&b"a"[..], 5, &long[..])][..],
+        &[(b"a", 5, b"a")],
         &[(b"b", 5, b"a")],
         &[(b"a", 5, b"c"), (b"b", 5, b"d")],
         &[(b"a", 9, b"c"), (b"a", 5, b"d")],

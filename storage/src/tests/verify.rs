@@ -63,8 +63,17 @@ impl Image {
         let filter = self.put(BlockKind::Filter, &payload);
         let archive = index.encode().expect("it can be archived");
         let place = self.put(BlockKind::IndexPartition, archive.as_ref());
-        let last = index.separator(index.len() - 1);
-        self.top.push(last, place, Some(filter));
+        let user_key = blocks.last().map_or("", |(_, separator)| separator).as_bytes();
+        self.top.push(InternalKey { user_key, version: Version::LAST }, place, Some(filter));
+        self
+    }
+
+    /// The top-level index says this of the one partition, whatever that says itself.
+    fn told_as(mut self, separator: &str) -> Self {
+        let (place, filter) = (self.top.place(0), self.top.filter(0));
+        self.top.clear();
+        let user_key = separator.as_bytes();
+        self.top.push(InternalKey { user_key, version: Version::LAST }, place, filter);
         self
     }
 
@@ -138,4 +147,11 @@ fn a_number_of_entries_that_is_wrong_is_found() {
     let mut image = Image::new().partition(&[(&["a", "b"], "b")], &["a", "b"], &["a", "b"]);
     image.properties.entries += 1;
     found(image, "the properties say 3");
+}
+
+#[test]
+fn a_partition_that_is_another_or_empty_is_found() {
+    let other = Image::new().partition(&[(&["a"], "b")], &["a"], &["a"]).told_as("c");
+    found(other, "not the one it should be");
+    found(Image::new().partition(&[], &[], &[]), "not the one it should be");
 }
