@@ -29,9 +29,9 @@ pub const FRAMES_IN_FLIGHT: usize = 64;
 /// behind that holds little: a process that restarts again and again shall not fill the disk.
 pub const CARRIED_BYTES: u64 = 4 << 20;
 
-/// How much recovery reads at a time. A frame that goes past it is put together in memory of its
-/// own.
-pub const WINDOW_BYTES: usize = 1 << 20;
+/// How much recovery reads at a time: as much as a huge page holds. A frame that goes past it is put
+/// together in memory of its own.
+pub const WINDOW_BYTES: usize = 2 << 20;
 
 /// How many such reads recovery has under way at a time.
 pub const WINDOWS_UNDER_WAY: usize = 2;

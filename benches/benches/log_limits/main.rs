@@ -54,6 +54,8 @@ enum Way {
     Open,
     /// Reading its files, so many blocks of 1 MiB at a time, into so many in turn.
     Read(usize, usize),
+    /// The same, and a checksum of each block while another is read.
+    ReadAndCheck(usize, usize),
     /// Checksums of 1 MiB blocks.
     Checksum,
 }
@@ -125,6 +127,7 @@ const TABLES: [Table; 8] = [
             ("reads of 1 MiB, 2 in flight", Way::Read(2, 2)),
             ("reads of 1 MiB, 4 in flight", Way::Read(4, 4)),
             ("reads of 1 MiB, 2 in flight, into 4 MiB in turn", Way::Read(2, 4)),
+            ("the same, each checksummed", Way::ReadAndCheck(2, 4)),
             ("checksums of 1 MiB", Way::Checksum),
             ("open", Way::Open),
         ],
@@ -195,7 +198,10 @@ fn measure_here(way: Way, directory: &Path) -> Figures {
             partitions::measure(partitions, tasks, appends, directory)
         }
         Way::Open => recovery::open(directory),
-        Way::Read(in_flight, buffers) => recovery::read(directory, in_flight, buffers),
+        Way::Read(in_flight, buffers) => recovery::read(directory, in_flight, buffers, false),
+        Way::ReadAndCheck(in_flight, buffers) => {
+            recovery::read(directory, in_flight, buffers, true)
+        }
         Way::Checksum => recovery::checksums(),
     }
 }
@@ -224,17 +230,18 @@ fn print(number: usize, rounds: usize, directory: &Path) {
         println!();
     }
     if number == RECOVERY {
-        let best = |round: usize| {
-            let reads =
-                figures.iter().zip(ways).filter(|(_, (_, way))| matches!(way, Way::Read(..)));
-            reads.map(|(taken, _)| taken[round].rate).fold(0.0, f64::max)
+        let beside = |what: &str, is_meant: fn(&Way) -> bool| {
+            let best = |round: usize| {
+                let meant = figures.iter().zip(ways).filter(|(_, (_, way))| is_meant(way));
+                meant.map(|(taken, _)| taken[round].rate).fold(0.0, f64::max)
+            };
+            let opened = figures.last().expect("the table has rows");
+            let shares = opened.iter().enumerate().map(|(round, open)| open.rate / best(round));
+            println!("Opening, beside {what} in the same round: {:.2}", median(shares));
         };
-        let opened = figures.last().expect("the table has rows");
-        let shares = opened.iter().enumerate().map(|(round, open)| open.rate / best(round));
-        println!(
-            "\nOpening, beside the best of the reads in the same round: {:.2}",
-            median(shares)
-        );
+        println!();
+        beside("the best of the reads", |way| matches!(way, Way::Read(..)));
+        beside("reads that are checksummed", |way| matches!(way, Way::ReadAndCheck(..)));
     }
 }
 

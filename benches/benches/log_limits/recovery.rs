@@ -17,12 +17,15 @@ const RECORDS: u64 = 1 << 20;
 /// What is checksummed, in pieces of 1 MiB.
 const CHECKSUM_PIECES: u64 = 8192;
 
-/// Writes a log, and opens it once more, so that every opening that is measured finds the same: the
-/// frames, and an empty segment that the opening before it began.
+/// Writes a log, and opens it twice, so that every opening that is measured finds the same: the
+/// frames, an empty segment that the opening before it began, and a spare one, as it does behind a
+/// process that lived for longer.
 pub(crate) fn prepare(directory: &Path) {
     let directory = directory.join("recovery");
     on_one_shard(true, Fill { directory: directory.clone() });
-    on_one_shard(true, Open { directory });
+    for _ in 0..2 {
+        on_one_shard(true, Open { directory: directory.clone() });
+    }
 }
 
 pub(crate) fn open(directory: &Path) -> Figures {
@@ -32,10 +35,10 @@ pub(crate) fn open(directory: &Path) -> Figures {
     figures(bytes, elapsed)
 }
 
-pub(crate) fn read(directory: &Path, in_flight: usize, buffers: usize) -> Figures {
+pub(crate) fn read(directory: &Path, in_flight: usize, buffers: usize, check: bool) -> Figures {
     let files = files(&directory.join("recovery"));
     let bytes = files.iter().map(|(_, length)| length).sum();
-    figures(bytes, on_one_shard(true, Read { files, in_flight, buffers }))
+    figures(bytes, on_one_shard(true, Read { files, in_flight, buffers, check }))
 }
 
 /// Of memory that was not touched just before, as what was just read.
@@ -120,6 +123,8 @@ struct Read {
     in_flight: usize,
     /// That are read into in turn: as much memory as opening works in, or as little as can be.
     buffers: usize,
+    /// Whether to compute a checksum of each block.
+    check: bool,
 }
 
 impl Program for Read {
@@ -147,6 +152,9 @@ impl Program for Read {
                         buffer.resize(0);
                         let (read, back) = file.read_at(buffer, offset).await;
                         assert_eq!(read.expect("the disk works"), MIB);
+                        if self.check {
+                            std::hint::black_box(crc_fast::crc32_iscsi(&back));
+                        }
                         buffers.borrow_mut().push_back(back);
                     }
                 })
