@@ -89,10 +89,10 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), String> {
     }
     let (settled, ran_on) = volume::settle(&runtime, &engine.data, arguments.frames_in_flight);
     engine.log.frames_in_flight = settled.frames;
-    if settled.is_usual() {
-        tracing::info!("{}", settled.told(&engine.data));
-    } else {
+    if settled.needs_attention() {
         tracing::warn!("{}", settled.told(&engine.data));
+    } else {
+        tracing::info!("{}", settled.told(&engine.data));
     }
     if ran_on == Some(Backend::Posix) {
         // That rings are refused has been told; it need not be found out once more.

@@ -87,15 +87,10 @@ impl Settled {
         Self { frames: log.frames_in_flight, why: Why::Default(why) }
     }
 
-    /// Whether all went as it should.
-    pub(crate) fn is_usual(&self) -> bool {
-        match &self.why {
-            Why::Given | Why::Recorded => true,
-            Why::Measured { replaced, unrecorded, .. } => {
-                replaced.is_none() && unrecorded.is_none()
-            }
-            Why::Default(_) => false,
-        }
+    /// Whether somebody should look into it. Where a volume cannot be measured, the engine, which
+    /// needs it, will say why it cannot start, or the default does no harm.
+    pub(crate) fn needs_attention(&self) -> bool {
+        matches!(&self.why, Why::Measured { replaced: Some(_), .. })
     }
 
     /// The line for the log.
