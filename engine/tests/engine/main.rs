@@ -1,5 +1,8 @@
 //! The engine on simulated machines: what crosses shards, what survives, and what is refused.
 
+mod deletion;
+mod directories;
+
 use std::cell::RefCell;
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -11,10 +14,6 @@ use woodchuck_sim::{DiskOperation, MachineId, SimEnv, World};
 use woodchuck_stream::batch::build::{self, Record};
 use woodchuck_stream::{Batch, PartitionId, Topic, TopicName};
 use woodchuck_wal::LogOptions;
-
-/// Worlds in which a deletion meets a first append. The first in which they meet at the wrong moment
-/// is among them.
-const TRIM_SEEDS: u64 = 2000;
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -93,21 +92,6 @@ where
     });
     assert!(world.run_until(|| result.borrow().is_some(), LIMIT), "the work is not done in time");
     result.take().expect("it is done")
-}
-
-/// Opens the engine and gives the error of each shard.
-fn open_errors(world: &World, machine: MachineId, shards: usize) -> Vec<String> {
-    let errors: Rc<RefCell<Vec<String>>> = Rc::default();
-    let shared = Rc::clone(&errors);
-    world.start(machine, shards, move |env| {
-        let shared = Rc::clone(&shared);
-        async move {
-            let error = Engine::open(env, options()).await.err().expect("does not open");
-            shared.borrow_mut().push(error.to_string());
-        }
-    });
-    assert!(world.run_until(|| !world.is_running(machine), LIMIT), "every shard gives up");
-    errors.take()
 }
 
 #[test]
@@ -290,35 +274,6 @@ fn a_reader_waits_no_longer_than_it_said() {
 }
 
 #[test]
-fn a_reader_that_waits_is_told_that_the_topic_is_deleted() {
-    for seed in 0..10 {
-        let world = World::new(seed);
-        let machine = world.machine("engine");
-        run(&world, machine, (2, 0), |env, engine| async move {
-            for index in 0..2 {
-                let topic = engine.create_topic(name("t"), 2).await.expect("created");
-                let partition = partition(&topic, index);
-                let (owner, later) = (engine.clone(), env.sleep(Duration::from_millis(3)));
-                let delete = async move {
-                    later.await;
-                    owner.delete_topic(topic.id).await.expect("deleted");
-                };
-                let deleting = env.spawn("delete later", delete);
-                let begun = env.now();
-                let requests = [ReadRequest { partition, offset: 0, max_bytes: 1000 }];
-                let mut reader = engine.reader();
-                let wait = Duration::from_secs(20);
-                assert_eq!(engine.wait_readable(&mut reader, &requests, 1, 1000, wait).await, 0);
-                assert!(env.now() - begun < Duration::from_secs(10), "woken, not timed out");
-                let outcomes = engine.read(&requests, 1000).await;
-                assert_eq!(outcomes[0].as_ref().err(), Some(&EngineError::UnknownPartition));
-                deleting.await;
-            }
-        });
-    }
-}
-
-#[test]
 fn offsets_are_found_by_place_and_time() {
     let world = World::new(2);
     let machine = world.machine("engine");
@@ -385,45 +340,6 @@ async fn use_broken_disk(env: SimEnv, engine: Engine<SimEnv>, topic: Topic) {
 }
 
 #[test]
-fn deleted_topics_give_their_log_back() {
-    for seed in 0..10 {
-        let world = World::new(seed);
-        let machine = world.machine("engine");
-        let kept = run(&world, machine, (2, 0), |_, engine| async move {
-            let kept = engine.create_topic(name("kept"), 2).await.expect("created");
-            for round in 0..30_u8 {
-                let topic = engine.create_topic(name("scratch"), 2).await.expect("created");
-                for index in 0..2 {
-                    for _ in 0..4 {
-                        append(&engine, partition(&topic, index), &[1; 8000]).await.expect("good");
-                    }
-                }
-                engine.delete_topic(topic.id).await.expect("deleted");
-                let gone = append(&engine, partition(&topic, 0), b"v").await;
-                assert_eq!(gone, Err(EngineError::UnknownPartition));
-                if round == 28 {
-                    append(&engine, partition(&kept, 1), b"late").await.expect("appended");
-                }
-            }
-            kept
-        });
-        // 30 rounds of 32 kB for each shard went through logs of 64 KiB segments.
-        let files = world.disk(machine).files();
-        let segments = files.iter().filter(|path| path.contains("/log/")).count();
-        assert!(segments <= 12, "the logs were not given back: {files:?}");
-        world.power_cut(machine);
-        run(&world, machine, (2, 0), move |_, engine| {
-            let kept = kept.clone();
-            async move {
-                assert_eq!(engine.topics().len(), 1);
-                assert_eq!(values(&engine, partition(&kept, 1)).await, [b"late".to_vec()]);
-                assert_eq!(append(&engine, partition(&kept, 0), b"v").await, Ok(0));
-            }
-        });
-    }
-}
-
-#[test]
 fn a_batch_sent_again_is_answered_when_it_is_durable_and_stored_once() {
     for seed in 0..50 {
         let world = World::new(seed);
@@ -444,164 +360,4 @@ fn a_batch_sent_again_is_answered_when_it_is_durable_and_stored_once() {
             }
         });
     }
-}
-
-/// Bug: a shard that dropped the partitions of a deleted topic trimmed its log up to the last
-/// durable frame. A first record of another partition that was durable by then, and not yet in the
-/// partition's index, was trimmed with it. What is applied now bounds what is trimmed.
-#[test]
-fn deleting_a_topic_never_takes_a_record_that_has_just_become_durable() {
-    for seed in 0..TRIM_SEEDS {
-        let world = World::new(seed);
-        let machine = world.machine("engine");
-        let kept = run(&world, machine, (2, 0), |env, engine| async move {
-            let kept = engine.create_topic(name("kept"), 2).await.expect("created");
-            for round in 0..4 {
-                engine.create_topic(name(&format!("scratch-{round}")), 2).await.expect("created");
-            }
-            let deleter = engine.clone();
-            let deleting = env.spawn("delete", async move {
-                for round in 0..4 {
-                    let topics = deleter.topics();
-                    let topic = topics.by_name(&format!("scratch-{round}")).expect("it is there");
-                    deleter.delete_topic(topic.id).await.expect("deleted");
-                }
-            });
-            env.sleep(Duration::from_micros(env.random("delay").below(600))).await;
-            for index in 0..2 {
-                append(&engine, partition(&kept, index), b"first").await.expect("appended");
-            }
-            deleting.await;
-            kept
-        });
-        world.run_for(Duration::from_millis(20));
-        world.kill(machine);
-        run(&world, machine, (2, 0), move |_, engine| {
-            let kept = kept.clone();
-            async move {
-                for index in 0..2 {
-                    let found = values(&engine, partition(&kept, index)).await;
-                    assert_eq!(found, [b"first".to_vec()], "partition {index}");
-                }
-            }
-        });
-    }
-}
-
-#[test]
-fn a_log_that_is_missing_is_not_made_anew() {
-    for lost in [0, 1] {
-        let world = World::new(3);
-        let machine = world.machine("engine");
-        run(&world, machine, (2, 0), |_, engine| async move {
-            let topic = engine.create_topic(name("events"), 2).await.expect("created");
-            for index in 0..2 {
-                append(&engine, partition(&topic, index), b"kept").await.expect("durable");
-            }
-        });
-        world.stop(machine);
-        assert!(world.run_until(|| !world.is_running(machine), LIMIT));
-        let disk = world.disk(machine);
-        let log = format!("/data/shard-000{lost}/log/");
-        for path in disk.files().iter().filter(|path| path.starts_with(&log)) {
-            disk.remove(path);
-        }
-        for _ in 0..2 {
-            for error in open_errors(&world, machine, 2) {
-                assert!(error.contains(&format!("shard {lost}: ")), "{error}");
-                assert!(error.contains("holds no log"), "{error}");
-            }
-            let found = world.disk(machine).files();
-            assert!(!found.iter().any(|path| path.starts_with(&log)), "{found:?}");
-        }
-    }
-}
-
-#[test]
-fn a_creation_that_is_cut_short_anywhere_is_repeated() {
-    for moment in 0..400 {
-        let world = World::new(moment);
-        let machine = world.machine("engine");
-        world.start(machine, 3, |env| async move {
-            let engine = Engine::open(env.clone(), options()).await.expect("opens");
-            env.stopping().await;
-            engine.close().await.expect("closes");
-        });
-        world.run_for(Duration::from_micros(moment * 25));
-        world.power_cut(machine);
-        run(&world, machine, (3, 2), |_, engine| async move {
-            let topic = engine.create_topic(name("events"), 3).await.expect("created");
-            append(&engine, partition(&topic, 1), b"kept").await.expect("durable");
-        });
-    }
-}
-
-#[test]
-fn what_a_killed_probe_left_is_in_nobodys_way() {
-    let world = World::new(3);
-    let machine = world.machine("engine");
-    let left = format!("/data/{}", woodchuck::PROBE_NAME);
-    world.disk(machine).write(&left, b"left over");
-    for _ in 0..2 {
-        run(&world, machine, (2, 0), |_, _| async {});
-        world.kill(machine);
-        assert_eq!(world.disk(machine).read(&left).as_deref(), Some(&b"left over"[..]));
-    }
-    // No probe makes a directory, nor another file.
-    let other = world.machine("other");
-    world.disk(other).write(&format!("{left}/file"), b"somebody's");
-    let errors = open_errors(&world, other, 1);
-    assert!(errors[0].contains(woodchuck::PROBE_NAME), "{errors:?}");
-    let third = world.machine("third");
-    world.disk(third).write(&format!("{left}.old"), b"somebody's");
-    let errors = open_errors(&world, third, 1);
-    assert!(errors[0].contains(".scratch.old"), "{errors:?}");
-}
-
-#[test]
-fn what_was_measured_of_the_volume_may_come_before_everything_else() {
-    let world = World::new(3);
-    let machine = world.machine("engine");
-    let names =
-        [woodchuck::VOLUME_NAME, woodchuck::VOLUME_NEW_NAME, woodchuck::VOLUME_SCRATCH_NAME];
-    let paths = names.map(|name| format!("/data/{name}"));
-    for path in &paths {
-        world.disk(machine).write(path, b"anything");
-    }
-    for _ in 0..2 {
-        run(&world, machine, (2, 0), |_, _| async {});
-        world.kill(machine);
-    }
-    for path in &paths {
-        assert_eq!(world.disk(machine).read(path).as_deref(), Some(&b"anything"[..]), "{path}");
-    }
-    for name in names {
-        let other = world.machine(name);
-        world.disk(other).write(&format!("/data/{name}/file"), b"somebody's");
-        let errors = open_errors(&world, other, 1);
-        assert!(errors[0].contains(name), "{errors:?}");
-    }
-}
-
-#[test]
-fn directories_that_are_not_ours_are_refused_with_a_way_out() {
-    let world = World::new(3);
-    let machine = world.machine("engine");
-    world.disk(machine).write("/data/holiday.jpg", b"not a log");
-    let errors = open_errors(&world, machine, 2);
-    assert_eq!(errors.len(), 2);
-    for error in errors {
-        assert!(error.contains("holiday.jpg") && error.contains("--data"), "{error}");
-    }
-    world.disk(machine).remove("/data/holiday.jpg");
-    run(&world, machine, (2, 0), |_, _| async {});
-    world.kill(machine);
-    let errors = open_errors(&world, machine, 3);
-    assert!(errors[0].contains("--shards 2"), "{errors:?}");
-    world.disk(machine).flip_bit("/data/woodchuck.id", 24, 3);
-    let errors = open_errors(&world, machine, 2);
-    assert!(errors[0].contains("damaged"), "{errors:?}");
-    world.disk(machine).remove("/data/woodchuck.id");
-    let errors = open_errors(&world, machine, 2);
-    assert!(errors[0].contains("incomplete"), "{errors:?}");
 }
