@@ -48,12 +48,12 @@ use bytes::Bytes;
 
 use crate::key::{InternalKey, Kind, Version, shared_bytes};
 use crate::limits::{KEY_BYTES, PAYLOAD_BYTES};
+use crate::varint::{VARINT_BYTES_MAX, put_varint, varint, varint_bytes};
 use crate::{Entry, limits};
 
 const HEADER_BYTES: usize = 16;
 const KEY_LENGTH_BYTES: usize = 2;
 const EXPIRY_BYTES: usize = 8;
-const VARINT_BYTES_MAX: usize = 10;
 /// Longest payload whose slots have two bytes.
 const NARROW_BYTES: usize = u16::MAX as usize;
 
@@ -180,36 +180,6 @@ const fn zigzag(sequence: u64, first: u64) -> u64 {
 
 const fn unzigzag(value: u64, first: u64) -> u64 {
     first.wrapping_add((value >> 1) ^ (value & 1).wrapping_neg())
-}
-
-const fn varint_bytes(value: u64) -> usize {
-    let bits = 64 - (value | 1).leading_zeros() as usize;
-    bits.div_ceil(7)
-}
-
-fn put_varint(bytes: &mut Vec<u8>, mut value: u64) {
-    while value >= 0x80 {
-        bytes.push(value as u8 | 0x80);
-        value >>= 7;
-    }
-    bytes.push(value as u8);
-}
-
-/// A varint and how many bytes it takes. Only the shortest form is one.
-fn varint(bytes: &[u8]) -> Option<(u64, usize)> {
-    let &first = bytes.first()?;
-    if first < 0x80 {
-        return Some((u64::from(first), 1));
-    }
-    let mut value = 0_u64;
-    for (index, &byte) in bytes.iter().take(VARINT_BYTES_MAX).enumerate() {
-        value |= u64::from(byte & 0x7f) << (7 * index);
-        if byte < 0x80 {
-            let is_shortest = byte != 0 && (index < VARINT_BYTES_MAX - 1 || byte == 1);
-            return is_shortest.then_some((value, index + 1));
-        }
-    }
-    None
 }
 
 /// A block that was found whole. Cheap to clone: clones share the bytes.

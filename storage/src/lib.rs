@@ -1,8 +1,9 @@
 //! The LSM store of a shard.
 //!
 //! **What lives here.** Sorted tables: their [format](table), [`TableWriter`], [`Table`] with its
-//! [`Cursor`], and the [`BlockCache`] that the tables of a shard share. `docs/store-format.md` has
-//! the bytes. What makes a store of them (memtable, manifest, flush, compaction) is not here yet.
+//! [`Cursor`], and the [`BlockCache`] that the tables of a shard share. [`WriteBatch`]: what a commit
+//! changes. `docs/store-format.md` has the bytes. What makes a store of them (manifest, flush,
+//! compaction) is not here yet.
 //!
 //! **How data flows.** A writer is given entries in order, and makes blocks of them, a partition of
 //! the index over them, and a file. A reader goes down the same way: the top-level index tells the
@@ -66,6 +67,7 @@
 //! assert!(world.run_until(move || !running.is_running(machine), Duration::from_secs(1)));
 //! ```
 
+mod batch;
 mod block;
 mod cache;
 mod compression;
@@ -73,15 +75,19 @@ mod error;
 mod filter;
 mod key;
 pub mod limits;
+mod operands;
 mod options;
 pub mod table;
 #[cfg(test)]
 mod tests;
+mod varint;
 
+pub use batch::{BatchEntries, BatchError, BatchView, WriteBatch};
 pub use cache::BlockCache;
 pub use compression::Compression;
 pub use error::{Damage, StorageError};
 pub use key::{Entry, Kind};
+pub use operands::Operands;
 pub use options::{PrefixExtractor, ReadOptions, TableOptions};
 pub use table::{
     Bounds, Cursor, Finished, Found, Properties, RangeTombstone, Table, TableId, TableWriter,

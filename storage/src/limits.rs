@@ -11,6 +11,13 @@ pub const KEY_BYTES: usize = u16::MAX as usize;
 /// Longest value, in bytes.
 pub const VALUE_BYTES: usize = 32 << 20;
 
+/// Bytes of an encoded batch. It goes into one commit of the log, beside what else is committed.
+pub const BATCH_BYTES: usize = 48 << 20;
+
+/// Most entries of a batch, range deletions among them: short ones take many times their bytes in
+/// memory.
+pub const BATCH_ENTRIES: usize = 1 << 20;
+
 /// Smallest size of data blocks that can be asked for: a block's own bytes and a short entry.
 pub const BLOCK_BYTES_MIN: usize = 128;
 
@@ -75,6 +82,10 @@ const _: () = assert!(PAGE_BYTES.is_power_of_two(), "offsets are masked with it"
 const _: () = assert!(
     PAYLOAD_BYTES >= VALUE_BYTES + 2 * KEY_BYTES + 4096,
     "an entry with the longest key and value fits a block"
+);
+const _: () = assert!(
+    BATCH_BYTES >= VALUE_BYTES + 2 * KEY_BYTES + 4096,
+    "an entry with the longest key and value fits a batch"
 );
 const _: () = assert!(PAYLOAD_BYTES + 2 * PAGE_BYTES <= BUFFER_BYTES, "a block fits a buffer");
 const _: () = assert!(

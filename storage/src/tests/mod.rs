@@ -1,5 +1,6 @@
-//! Tests of tables on the simulated disk.
+//! Tests of batches, and of tables on the simulated disk.
 
+mod batch;
 mod block;
 mod cache;
 mod crash;
