@@ -2,8 +2,8 @@
 //!
 //! **What lives here.** Sorted tables: their [format](table), [`TableWriter`], [`Table`] with its
 //! [`Cursor`], and the [`BlockCache`] that the tables of a shard share. [`WriteBatch`]: what a commit
-//! changes. `docs/store-format.md` has the bytes. What makes a store of them (manifest, flush,
-//! compaction) is not here yet.
+//! changes. [`Memtable`]: what is not in a table yet. `docs/store-format.md` has the bytes. What makes a
+//! store of them (manifest, flush, compaction) is not here yet.
 //!
 //! **How data flows.** A writer is given entries in order, and makes blocks of them, a partition of
 //! the index over them, and a file. A reader goes down the same way: the top-level index tells the
@@ -75,6 +75,7 @@ mod error;
 mod filter;
 mod key;
 pub mod limits;
+mod memtable;
 mod operands;
 mod options;
 pub mod table;
@@ -87,6 +88,7 @@ pub use cache::BlockCache;
 pub use compression::Compression;
 pub use error::{Damage, StorageError};
 pub use key::{Entry, Kind};
+pub use memtable::{Memtable, MemtableCursor};
 pub use operands::Operands;
 pub use options::{PrefixExtractor, ReadOptions, TableOptions};
 pub use table::{

@@ -18,6 +18,16 @@ pub const BATCH_BYTES: usize = 48 << 20;
 /// memory.
 pub const BATCH_ENTRIES: usize = 1 << 20;
 
+/// First and largest chunk of a memtable's entries, in bytes: an empty memtable is small, and a full
+/// one has few chunks.
+pub const MEMTABLE_CHUNK_BYTES_MIN: usize = 4 << 10;
+/// See [`MEMTABLE_CHUNK_BYTES_MIN`].
+pub const MEMTABLE_CHUNK_BYTES_MAX: usize = 1 << 20;
+
+/// Longest value, in bytes, that a memtable copies for a reader. Those that are longer have memory
+/// of their own, which readers share.
+pub const MEMTABLE_COPIED_BYTES: usize = 512;
+
 /// Smallest size of data blocks that can be asked for: a block's own bytes and a short entry.
 pub const BLOCK_BYTES_MIN: usize = 128;
 
@@ -78,6 +88,10 @@ pub const CACHE_ENTRY_BYTES: usize = 128;
 /// Damaged places that `verify` remembers; it counts those beyond.
 pub const DAMAGE_REMEMBERED: usize = 64;
 
+const _: () = assert!(
+    MEMTABLE_CHUNK_BYTES_MIN.is_power_of_two() && MEMTABLE_CHUNK_BYTES_MAX.is_power_of_two(),
+    "places in chunks are so many bits"
+);
 const _: () = assert!(PAGE_BYTES.is_power_of_two(), "offsets are masked with it");
 const _: () = assert!(
     PAYLOAD_BYTES >= VALUE_BYTES + 2 * KEY_BYTES + 4096,

@@ -46,7 +46,15 @@ impl Bounds {
         Self { lower: Some(prefix.to_vec()), upper, prefix: Some(prefix.to_vec()) }
     }
 
-    fn has(&self, user_key: &[u8]) -> bool {
+    pub(crate) fn lower(&self) -> Option<&[u8]> {
+        self.lower.as_deref()
+    }
+
+    pub(crate) fn upper(&self) -> Option<&[u8]> {
+        self.upper.as_deref()
+    }
+
+    pub(crate) fn has(&self, user_key: &[u8]) -> bool {
         self.lower.as_deref().is_none_or(|lower| lower <= user_key)
             && self.upper.as_deref().is_none_or(|upper| user_key < upper)
     }

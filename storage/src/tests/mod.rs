@@ -1,4 +1,4 @@
-//! Tests of batches, and of tables on the simulated disk.
+//! Tests of batches and memtables, and of tables on the simulated disk.
 
 mod batch;
 mod block;
@@ -9,6 +9,7 @@ mod disk;
 mod fixture;
 mod formats;
 mod history;
+mod memtable;
 mod model;
 mod place;
 mod verify;
