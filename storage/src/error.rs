@@ -65,6 +65,14 @@ pub enum StorageError {
     },
     /// A write of this table failed before: the table is given up.
     Abandoned,
+    /// What is stored for a key is whole, and makes no value: the keyspace's merge operator does not
+    /// take it, or there is none. Other keys can be read; overwrite this one, or delete it.
+    Value {
+        /// The key.
+        key: Bytes,
+        /// What is wrong.
+        reason: String,
+    },
     /// The options contradict themselves.
     Options {
         /// How.
@@ -125,6 +133,11 @@ impl fmt::Display for StorageError {
             Self::Abandoned => {
                 write!(formatter, "a write of this table failed before: write the table again")
             }
+            Self::Value { key, reason } => write!(
+                formatter,
+                "the value of key \"{}\" cannot be told: {reason}; overwrite or delete it",
+                key.escape_ascii()
+            ),
             Self::Options { reason } => {
                 write!(formatter, "the table's options cannot work: {reason}")
             }

@@ -78,6 +78,7 @@ pub mod limits;
 mod memtable;
 mod operands;
 mod options;
+pub mod scan;
 pub mod table;
 #[cfg(test)]
 mod tests;

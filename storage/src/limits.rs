@@ -79,6 +79,9 @@ pub const READ_AHEAD_BYTES_MIN: usize = 16 << 10;
 /// The most that a cursor reads ahead, in bytes.
 pub const READ_AHEAD_BYTES_MAX: usize = 512 << 10;
 
+/// Versions of a key, or deleted keys, that a walk steps over before it seeks past them.
+pub const STEPS_BEFORE_SEEK: u32 = 8;
+
 /// Reads that may come back with nothing new before a reader gives up.
 pub const SHORT_READS: u32 = 16;
 

@@ -106,6 +106,10 @@ impl<F: File> Table<F> {
 }
 
 impl<F: File> Cursor<F> {
+    pub(crate) const fn table(&self) -> &Table<F> {
+        &self.table
+    }
+
     /// The entry where the cursor stands.
     #[must_use]
     pub fn entry(&self) -> Option<Entry<'_>> {
@@ -141,7 +145,7 @@ impl<F: File> Cursor<F> {
     /// `Corrupt`, `Io`.
     pub async fn seek_to_last(&mut self) -> Result<(), StorageError> {
         match self.bounds.upper.clone() {
-            Some(upper) => self.seek_before(&upper, Version::FIRST).await,
+            Some(upper) => self.seek_in_front(&upper, Version::FIRST).await,
             None => {
                 self.leave();
                 let Some(last) = self.table.top().len().checked_sub(1) else { return Ok(()) };
@@ -194,14 +198,31 @@ impl<F: File> Cursor<F> {
     pub async fn seek_for_prev(&mut self, user_key: &[u8]) -> Result<(), StorageError> {
         match self.bounds.upper.clone() {
             Some(upper) if upper.as_slice() <= user_key => {
-                self.seek_before(&upper, Version::FIRST).await
+                self.seek_in_front(&upper, Version::FIRST).await
             }
-            _ => self.seek_before(user_key, Version::LAST).await,
+            _ => self.seek_in_front(user_key, Version::LAST).await,
         }
     }
 
-    /// Goes to the last entry in front of a bound.
-    async fn seek_before(&mut self, user_key: &[u8], version: Version) -> Result<(), StorageError> {
+    /// Goes to the last entry of the keys in front of this one.
+    ///
+    /// # Errors
+    /// `Corrupt`, `Io`.
+    pub async fn seek_before(&mut self, user_key: &[u8]) -> Result<(), StorageError> {
+        match self.bounds.upper.clone() {
+            Some(upper) if upper.as_slice() <= user_key => {
+                self.seek_in_front(&upper, Version::FIRST).await
+            }
+            _ => self.seek_in_front(user_key, Version::FIRST).await,
+        }
+    }
+
+    /// Goes to the last entry in front of an internal key.
+    async fn seek_in_front(
+        &mut self,
+        user_key: &[u8],
+        version: Version,
+    ) -> Result<(), StorageError> {
         self.leave();
         let bound = InternalKey { user_key, version };
         let partitions = self.table.top().len();

@@ -75,6 +75,19 @@ impl Tombstones {
     /// commit has decided.
     #[must_use]
     pub fn newest_over(&self, user_key: &[u8], snapshot: u64) -> Option<u64> {
+        self.find(user_key, snapshot).map(|(block, at)| block.content(at).sequence)
+    }
+
+    /// The same, with its range.
+    pub(crate) fn newest_range_over(
+        &self,
+        user_key: &[u8],
+        snapshot: u64,
+    ) -> Option<RangeTombstone> {
+        self.find(user_key, snapshot).map(|(block, at)| tombstone(block, at))
+    }
+
+    fn find(&self, user_key: &[u8], snapshot: u64) -> Option<(&Block, usize)> {
         let block = self.block.as_ref()?;
         // The last start at or in front of the key, and the newest of that which the snapshot sees.
         let behind = block.lower_bound(InternalKey { user_key, version: Version::LAST });
@@ -84,7 +97,7 @@ impl Tombstones {
         }
         let seen = InternalKey { user_key: &last.start, version: Version::seen_by(snapshot) };
         let at = block.lower_bound(seen);
-        (at < behind).then(|| block.content(at).sequence)
+        (at < behind).then_some((block, at))
     }
 }
 

@@ -211,6 +211,12 @@ impl<D: Disk> TableWriter<D> {
         self.output.position()
     }
 
+    /// Whether it has half of what a table may have of anything: time to go on in another.
+    pub(crate) fn is_almost_full(&self) -> bool {
+        self.top.bytes() + self.partition.bytes() > TOP_INDEX_BYTES / 2
+            || self.output.position() > TABLE_BYTES / 2
+    }
+
     fn check_whole(&self) -> Result<(), StorageError> {
         if self.is_whole && !self.output.has_failed() {
             Ok(())

@@ -94,6 +94,27 @@ impl History {
         }
     }
 
+    /// Cuts range tombstones where they begin and end, as a table wants them.
+    pub(super) fn cut_tombstones(&mut self) {
+        let bounds = self.tombstones.iter().flat_map(|(start, end, _)| [start, end]).cloned();
+        let mut bounds: Vec<Vec<u8>> = bounds.collect();
+        bounds.sort();
+        bounds.dedup();
+        let mut cut = Vec::new();
+        for pair in bounds.windows(2) {
+            let over = self
+                .tombstones
+                .iter()
+                .filter(|(start, end, _)| *start <= pair[0] && pair[1] <= *end);
+            let mut sequences: Vec<u64> = over.map(|(.., sequence)| *sequence).collect();
+            sequences.sort_by(|one, other| other.cmp(one));
+            sequences.dedup();
+            let of_pair = |sequence| (pair[0].clone(), pair[1].clone(), sequence);
+            cut.extend(sequences.into_iter().map(of_pair));
+        }
+        self.tombstones = cut;
+    }
+
     /// A history of numbered keys, for tests that want to know what is where.
     pub(super) fn numbered(entries: u32, value_bytes: usize) -> Self {
         let mut history = Self::default();

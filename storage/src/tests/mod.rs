@@ -12,5 +12,6 @@ mod history;
 mod memtable;
 mod model;
 mod place;
+mod scan;
 mod verify;
 mod writer;
