@@ -70,6 +70,7 @@
 mod batch;
 mod block;
 mod cache;
+pub mod compaction;
 mod compression;
 mod error;
 mod filter;

@@ -3,6 +3,7 @@
 mod batch;
 mod block;
 mod cache;
+mod compaction;
 mod crash;
 mod damage;
 mod disk;

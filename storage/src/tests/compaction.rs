@@ -1,0 +1,265 @@
+//! Rewriting changes nothing that a live snapshot sees, and leaves out what none can see.
+
+use std::path::Path;
+use std::rc::Rc;
+
+use woodchuck_io::{Disk, Env};
+use woodchuck_sim::{SimEnv, World};
+
+use super::history::{History, Key, Value, Version};
+use super::place::{
+    DIRECTORY, ID, SimTable, create, draw_options, quiet, random, run_in, write_as,
+};
+use super::scan::{COMMITS, Commits, TIMES, walk};
+use crate::compaction::{Older, Output, Produced, Retention, rewrite};
+use crate::scan::{Append, MergeOperator, SnapshotCursor};
+use crate::{
+    BlockCache, Bounds, Cursor, Kind, RangeTombstone, ReadOptions, StorageError, Table, TableId,
+    TableOptions, TableWriter,
+};
+
+type SimDisk = <SimEnv as Env>::Disk;
+type SimFile = <SimDisk as Disk>::File;
+
+/// Tables of a directory, numbered as they are made.
+struct Tables {
+    env: SimEnv,
+    options: TableOptions,
+    number: u64,
+    paced: usize,
+}
+
+impl Output for Tables {
+    type Disk = SimDisk;
+
+    async fn begin(&mut self) -> Result<TableWriter<SimDisk>, StorageError> {
+        self.number += 1;
+        let id = TableId { number: self.number, ..ID };
+        let directory = Path::new(DIRECTORY);
+        TableWriter::create(self.env.disk(), directory, id, self.options.clone()).await
+    }
+
+    async fn pace(&mut self, bytes: usize) {
+        self.paced += bytes;
+    }
+}
+
+impl Older for History {
+    fn may_have(&self, start: &[u8], end: &[u8]) -> bool {
+        self.entries.keys().any(|(key, _)| start <= &key[..] && &key[..] < end)
+            || self.tombstones.iter().any(|(from, to, _)| start < &to[..] && &from[..] < end)
+    }
+}
+
+async fn open(env: &SimEnv, number: u64) -> SimTable {
+    let id = TableId { number, ..ID };
+    let (cache, options) = (BlockCache::new(1 << 20), ReadOptions::default());
+    let table = Table::open(env.disk(), Path::new(DIRECTORY), id, &cache, options).await;
+    table.expect("it was finished")
+}
+
+/// Everything that a table has.
+async fn contents(table: &SimTable) -> History {
+    let mut history = History::default();
+    let mut cursor: Cursor<SimFile> = table.cursor(Bounds::all());
+    cursor.seek_to_first().await.expect("the disk is healthy");
+    while let Some(entry) = cursor.entry() {
+        let version = Version { sequence: entry.sequence, kind: entry.kind };
+        let content = (entry.expires_at_ms, entry.value.to_vec());
+        history.entries.insert((entry.user_key.to_vec(), version), content);
+        cursor.next().await.expect("the disk is healthy");
+    }
+    let tombstones = table.range_tombstones().iter();
+    history.tombstones =
+        tombstones.map(|one| (one.start, one.end.to_vec(), one.sequence)).collect();
+    history
+}
+
+/// What there is to rewrite, and how.
+struct Case {
+    tables: Vec<SimTable>,
+    older: History,
+    snapshots: Vec<u64>,
+    now_ms: u64,
+    table_bytes: u64,
+    operator: Rc<dyn MergeOperator>,
+}
+
+/// Appends, and cannot say what several operands do together.
+struct OneByOne;
+
+impl MergeOperator for OneByOne {
+    fn name(&self) -> &str {
+        "one by one"
+    }
+
+    fn merge(
+        &self,
+        key: &[u8],
+        existing: Option<&[u8]>,
+        operands: &[&[u8]],
+    ) -> Result<Vec<u8>, String> {
+        Append.merge(key, existing, operands)
+    }
+}
+
+impl Case {
+    async fn rewrite(&self, output: &mut Tables) -> Vec<Produced> {
+        let sources = self.tables.iter().map(|table| table.cursor(Bounds::all())).collect();
+        let of_tables = self.tables.iter().flat_map(|table| table.range_tombstones().iter());
+        let tombstones: Vec<RangeTombstone> = of_tables.collect();
+        let operator = Some(&*self.operator);
+        let retention = Retention { snapshots: &self.snapshots, now_ms: self.now_ms, operator };
+        let bytes = self.table_bytes;
+        let made = rewrite(sources, &tombstones, retention, &self.older, output, bytes).await;
+        made.expect("the disk is healthy")
+    }
+}
+
+const SEEDS: u64 = 600;
+
+#[test]
+fn rewriting_changes_nothing_that_a_snapshot_sees() {
+    for seed in 0..SEEDS {
+        run_in(&World::new(seed), move |env| compare(env, seed));
+    }
+}
+
+async fn compare(env: SimEnv, seed: u64) {
+    let mut random = random(seed);
+    let commits = Commits::draw(&mut random);
+    let mut histories = commits.spread_in_order(2 + random.below(4));
+    let mut older = History::default();
+    if random.below(2) == 0 {
+        older = histories.remove(0);
+    }
+    let mut number = 0;
+    let mut tables = Vec::new();
+    for history in histories.iter_mut().chain([&mut older]) {
+        history.cut_tombstones();
+        if !history.entries.is_empty() || !history.tombstones.is_empty() {
+            number += 1;
+            let id = TableId { number, ..ID };
+            write_as(&env, id, history, TableOptions::default()).await.expect("it is healthy");
+            tables.push(open(&env, number).await);
+        }
+    }
+    let has_older = !older.entries.is_empty() || !older.tombstones.is_empty();
+    let below = has_older.then(|| tables.pop().expect("it was written last"));
+    let mut snapshots: Vec<u64> = (0..random.below(5)).map(|_| random.below(COMMITS + 2)).collect();
+    snapshots.sort_unstable();
+    snapshots.dedup();
+    let table_bytes = [1, 5000, 20_000, 1 << 20][random.below(4) as usize];
+    let now_ms = random.below(TIMES);
+    let operator: Rc<dyn MergeOperator> =
+        if random.below(2) == 0 { Rc::new(Append) } else { Rc::new(OneByOne) };
+    let case = Case { tables, older, snapshots, now_ms, table_bytes, operator };
+    let options = draw_options(&mut random);
+    let mut output = Tables { env: env.clone(), options, number, paced: 0 };
+    let made = case.rewrite(&mut output).await;
+    let read: u64 = case.tables.iter().map(|table| table.properties().user_bytes).sum();
+    let of_ranges: usize = case
+        .tables
+        .iter()
+        .flat_map(|table| table.range_tombstones().iter())
+        .map(|tombstone| tombstone.start.len() + tombstone.end.len())
+        .sum();
+    assert_eq!(output.paced + of_ranges, read as usize, "all that was read is told of");
+    let mut rewritten = Vec::new();
+    for produced in &made {
+        rewritten.push(open(&env, produced.finished.id.number).await);
+    }
+    check_shape(&case, &made, &rewritten).await;
+
+    let live = case.snapshots.iter().copied().chain([u64::MAX]);
+    for snapshot in live {
+        let now_ms = case.now_ms + random.below(TIMES - case.now_ms + 1);
+        let all = rewritten.iter().chain(&below);
+        let sources = all.map(|table| table.cursor(Bounds::all())).collect();
+        let mut cursor = SnapshotCursor::new(sources, snapshot, now_ms, Some(Rc::new(Append)));
+        walk(&mut cursor, &commits.seen(snapshot, now_ms), &mut random, false).await;
+    }
+}
+
+/// Tables are in order, hold what they say, and nothing that nobody can see.
+async fn check_shape(case: &Case, made: &[Produced], tables: &[SimTable]) {
+    assert!(made.is_sorted_by(|one, next| one.end <= next.start), "{made:?}");
+    let stripes = case.snapshots.len() + 1;
+    for (produced, table) in made.iter().zip(tables) {
+        let Produced { start, end, .. } = produced;
+        let history = contents(table).await;
+        let keys: Vec<&Vec<u8>> = history.entries.keys().map(|(key, _)| key).collect();
+        assert!(keys.iter().all(|key| start <= *key && *key < end), "{produced:?}");
+        let in_range = |(from, to, _): &(Vec<u8>, Vec<u8>, u64)| start <= from && to <= end;
+        assert!(history.tombstones.iter().all(in_range), "{produced:?}");
+        for versions in keys.chunk_by(|one, next| one == next) {
+            assert!(versions.len() <= 2 * stripes, "{} versions", versions.len());
+        }
+        if case.snapshots.is_empty() && case.older.entries.is_empty() {
+            let is_seen = |(entry, (ends, _)): (&Key, &Value)| {
+                entry.1.kind != Kind::Deletion && ends.is_none_or(|ends| ends > case.now_ms)
+            };
+            assert!(history.entries.iter().all(is_seen), "{history:?}");
+            assert!(history.tombstones.is_empty() || !case.older.tombstones.is_empty());
+        }
+    }
+}
+
+/// Range tombstones that do not fit one table go into several, without a key in common.
+#[test]
+fn range_tombstones_go_into_as_many_tables_as_they_need() {
+    run_in(&quiet(1), |env| async move {
+        let key = |number: usize| [&number.to_be_bytes()[..], &[7; 60_000]].concat();
+        let mut history = History::default();
+        for number in 0..100 {
+            history.tombstones.push((key(2 * number), key(2 * number + 3), 5 + number as u64));
+            if number % 10 == 0 {
+                let version = Version { sequence: 1000, kind: Kind::Value };
+                history.entries.insert((key(2 * number), version), (None, b"v".to_vec()));
+            }
+        }
+        let all: Vec<RangeTombstone> = history
+            .tombstones
+            .iter()
+            .map(|(start, end, sequence)| RangeTombstone {
+                start: start.clone(),
+                end: end.clone().into(),
+                sequence: *sequence,
+            })
+            .collect();
+        drop(create(&env, TableOptions::default()).await.expect("the directory is made"));
+        let mut output =
+            Tables { env: env.clone(), options: TableOptions::default(), number: 100, paced: 0 };
+        let older = history.clone();
+        let retention = Retention { snapshots: &[], now_ms: 0, operator: None };
+        let sources = super::scan::plain(
+            &[History { tombstones: vec![], ..history.clone() }],
+            0,
+            &Rc::default(),
+            &mut random(1),
+        );
+        let made = rewrite(sources, &all, retention, &older, &mut output, 1 << 30).await;
+        let made = made.expect("the disk is healthy");
+        assert!(made.len() > 2, "{} tables", made.len());
+        assert!(made.is_sorted_by(|one, next| one.end <= next.start));
+        let (mut entries, mut covered) = (0, vec![0; 203]);
+        for produced in &made {
+            let found = contents(&open(&env, produced.finished.id.number).await).await;
+            entries += found.entries.len();
+            for (start, end, sequence) in &found.tombstones {
+                assert!(produced.start <= *start && *end <= produced.end);
+                for (number, newest) in covered.iter_mut().enumerate() {
+                    if *start <= key(number) && key(number) < *end {
+                        assert_eq!(*newest, 0, "one remains over each key");
+                        *newest = *sequence;
+                    }
+                }
+            }
+        }
+        assert_eq!(entries, 10);
+        for (number, newest) in covered.iter().enumerate() {
+            let expected = history.tombstone_over(&key(number), u64::MAX).unwrap_or(0);
+            assert_eq!(*newest, expected, "over key {number}");
+        }
+    });
+}
