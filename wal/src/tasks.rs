@@ -144,7 +144,8 @@ impl<E: Env, T: 'static> Shared<E, T> {
     fn complete(&self, lsn: u64, buffer: Buffer) {
         let completion = self.state.borrow_mut().complete(lsn, buffer);
         if completion.ready {
-            self.signals.ready.one();
+            // All, as the one that waits longest may be a call that was dropped.
+            self.signals.ready.all();
         }
         if completion.idle {
             self.signals.idle.all();

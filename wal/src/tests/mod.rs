@@ -9,6 +9,7 @@ mod directory;
 mod every_crash;
 mod format;
 mod generations;
+mod handing_out;
 mod image;
 mod memory;
 mod newest;
