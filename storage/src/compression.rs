@@ -1,11 +1,13 @@
 //! How a block's bytes are made fewer.
 
+use rkyv::{Archive, Deserialize, Serialize};
+
 use crate::error::StorageError;
 use crate::options::within;
 
 /// How data blocks are compressed. A block that does not become smaller by an eighth stays as it
 /// is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Archive, Serialize, Deserialize)]
 pub enum Compression {
     /// Not at all: values are handed out from what was read.
     #[default]

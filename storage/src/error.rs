@@ -6,6 +6,7 @@ use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use woodchuck_wal::LogError;
 
 /// Damage to one place of a table. What is elsewhere in the table stays readable.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,6 +74,30 @@ pub enum StorageError {
         /// What is wrong.
         reason: String,
     },
+    /// An edit of the manifest contradicts what is there. Nothing of it was written.
+    EditRefused {
+        /// How.
+        reason: String,
+    },
+    /// The manifest holds what no manifest can. Opening is refused, and no table was removed.
+    ManifestCorrupt(Box<Damage>),
+    /// There are tables, and nothing that says which of them are live. Opening is refused, and
+    /// nothing was changed.
+    NoManifest {
+        /// The store's directory.
+        directory: String,
+        /// How many tables there are.
+        tables: usize,
+    },
+    /// The manifest's log did not do what it was asked. What that means for the edit, and what to
+    /// do, is the log's to say; if it is poisoned, the edit may or may not be found by the next
+    /// opening.
+    Manifest {
+        /// The manifest's directory.
+        directory: String,
+        /// What the log said.
+        source: LogError,
+    },
     /// The options contradict themselves.
     Options {
         /// How.
@@ -92,7 +117,11 @@ impl StorageError {
     /// Whether data on the disk is damaged.
     #[must_use]
     pub const fn is_corrupt(&self) -> bool {
-        matches!(self, Self::Corrupt(_))
+        match self {
+            Self::Corrupt(_) | Self::ManifestCorrupt(_) => true,
+            Self::Manifest { source, .. } => source.is_corrupt(),
+            _ => false,
+        }
     }
 
     pub(crate) fn io(doing: impl Into<String>, source: io::Error) -> Self {
@@ -138,8 +167,27 @@ impl fmt::Display for StorageError {
                 "the value of key \"{}\" cannot be told: {reason}; overwrite or delete it",
                 key.escape_ascii()
             ),
+            Self::EditRefused { reason } => write!(
+                formatter,
+                "the manifest does not take this edit, and nothing of it was written: {reason}"
+            ),
+            Self::ManifestCorrupt(damage) => write!(
+                formatter,
+                "{damage}; the store is not opened, and no table was removed: restore it from a \
+                 copy, manifest and tables of the same moment"
+            ),
+            Self::NoManifest { directory, tables } => write!(
+                formatter,
+                "{directory} has {tables} tables, and no manifest that says which of them are \
+                 live; nothing was changed: put the folder `manifest` there that belongs to the \
+                 tables, restore both from a copy of the same moment, or, to begin an empty store, \
+                 move the tables elsewhere"
+            ),
+            Self::Manifest { directory, source } => {
+                write!(formatter, "the manifest in {directory}: {source}")
+            }
             Self::Options { reason } => {
-                write!(formatter, "the table's options cannot work: {reason}")
+                write!(formatter, "the store's options cannot work: {reason}")
             }
             Self::Io { doing, source } => write!(formatter, "{doing}: {source}"),
         }
@@ -150,6 +198,7 @@ impl Error for StorageError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
             Self::Io { source, .. } => Some(&**source),
+            Self::Manifest { source, .. } => Some(source),
             _ => None,
         }
     }

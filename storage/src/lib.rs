@@ -76,6 +76,7 @@ mod error;
 mod filter;
 mod key;
 pub mod limits;
+pub mod manifest;
 mod memtable;
 mod operands;
 mod options;
@@ -90,6 +91,10 @@ pub use cache::BlockCache;
 pub use compression::Compression;
 pub use error::{Damage, StorageError};
 pub use key::{Entry, Kind};
+pub use manifest::{
+    DamagedTable, Edit, Keyspace, KeyspaceOptions, LeftAlone, Level, Manifest, ManifestOpened,
+    ManifestOptions, Orphan, Run, Strategy, TableMetadata, Version,
+};
 pub use memtable::{Memtable, MemtableCursor};
 pub use operands::Operands;
 pub use options::{PrefixExtractor, ReadOptions, TableOptions};

@@ -95,6 +95,50 @@ const _: () = assert!(
     MEMTABLE_CHUNK_BYTES_MIN.is_power_of_two() && MEMTABLE_CHUNK_BYTES_MAX.is_power_of_two(),
     "places in chunks are so many bits"
 );
+
+/// Keyspaces of a store. A map of them is copied with each edit of the manifest.
+pub const KEYSPACES: usize = 16_384;
+
+/// Live tables of a store.
+pub const TABLES: usize = 1 << 20;
+
+/// Longest name of a keyspace or merge operator, in bytes.
+pub const NAME_BYTES: usize = 255;
+
+/// Levels of a keyspace.
+pub const LEVELS: usize = 16;
+
+/// Largest edit of the manifest, in bytes, if the segments are large enough to hold it.
+pub const EDIT_BYTES: usize = 1 << 20;
+
+/// Largest part of a snapshot of the manifest that can be asked for, in bytes.
+pub const PART_BYTES_MAX: usize = 256 << 10;
+
+/// Smallest segment of the manifest that can be asked for, in bytes.
+pub const MANIFEST_SEGMENT_BYTES_MIN: u64 = 256 << 10;
+/// Largest segment of the manifest that can be asked for, in bytes.
+pub const MANIFEST_SEGMENT_BYTES_MAX: u64 = 64 << 20;
+
+/// What a change takes in the manifest besides its keys and names, in bytes, at most.
+pub const CHANGE_BYTES: usize = 192;
+
+/// Most numbers that can be taken, or asked to be reserved, at a time.
+pub const NUMBERS_TAKEN: u64 = 1 << 20;
+
+/// No number of a table, keyspace or edit comes near this, so that adding to one never overflows.
+pub const NUMBERS_MAX: u64 = 1 << 62;
+
+/// Tables whose files are looked at at a time when a store is opened.
+pub const TABLES_CHECKED: usize = 16;
+
+const _: () = assert!(
+    MANIFEST_SEGMENT_BYTES_MIN as usize >= 2 * KEY_BYTES + CHANGE_BYTES + 4 * PAGE_BYTES,
+    "the largest change fits a segment, whatever is around it there"
+);
+const _: () = assert!(
+    PART_BYTES_MAX >= 2 * KEY_BYTES + 2 * NAME_BYTES + 4 * CHANGE_BYTES,
+    "the largest change fits a part"
+);
 const _: () = assert!(PAGE_BYTES.is_power_of_two(), "offsets are masked with it");
 const _: () = assert!(
     PAYLOAD_BYTES >= VALUE_BYTES + 2 * KEY_BYTES + 4096,

@@ -106,6 +106,12 @@ pub(crate) fn check_header(page: &[u8], id: TableId) -> Result<(), Invalid> {
     check(page, HEADER_MAGIC, HEADER_BYTES, id)
 }
 
+/// Which table a first page says that its file is, if it is whole and of this version.
+pub(crate) fn header_id(page: &[u8]) -> Option<TableId> {
+    let id = TableId::decode(page.get(16..48)?.first_chunk()?);
+    check_header(page, id).ok().map(|()| id)
+}
+
 impl Footer {
     /// The last page.
     pub(crate) fn encode(&self, id: TableId) -> [u8; PAGE_BYTES] {

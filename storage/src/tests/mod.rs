@@ -1,4 +1,5 @@
-//! Tests of batches and memtables, and of tables on the simulated disk.
+//! Tests of batches, memtables, tables and manifests, and of what reads and rewrites them, in
+//! simulated worlds.
 
 mod batch;
 mod block;
@@ -10,6 +11,7 @@ mod disk;
 mod fixture;
 mod formats;
 mod history;
+mod manifest;
 mod memtable;
 mod model;
 mod place;
