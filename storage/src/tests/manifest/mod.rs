@@ -1,7 +1,9 @@
 //! Tests of the manifest.
 
+mod damage;
 mod faults;
 mod files;
+mod model;
 mod opening;
 mod record;
 mod replay;
