@@ -39,3 +39,9 @@ pub use version::{Keyspace, Level, Run, Version};
 
 /// The folder of the manifest in a store's directory.
 pub(crate) const FOLDER: &str = "manifest";
+
+/// An edit that reserves numbers, which only a manifest makes for itself.
+#[cfg(test)]
+pub(crate) fn reserve(below: u64) -> Edit {
+    Edit { changes: vec![change::Change::ReserveNumbers { below }] }
+}

@@ -3,6 +3,7 @@
 mod damage;
 mod faults;
 mod files;
+mod fixture;
 mod model;
 mod opening;
 mod record;
