@@ -82,6 +82,7 @@ mod operands;
 mod options;
 pub mod scan;
 pub mod table;
+mod tables;
 #[cfg(test)]
 mod tests;
 mod varint;
@@ -102,3 +103,4 @@ pub use table::{
     Bounds, Cursor, Finished, Found, Properties, RangeTombstone, Table, TableId, TableWriter,
     Tombstones, Verified,
 };
+pub use tables::Tables;

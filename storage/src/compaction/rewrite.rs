@@ -10,7 +10,7 @@ use crate::error::StorageError;
 use crate::limits::{KEY_BYTES, RANGE_TOMBSTONE_BYTES};
 use crate::scan::Source;
 use crate::scan::merging::MergingCursor;
-use crate::{Entry, Finished, RangeTombstone, TableWriter};
+use crate::{Entry, Finished, RangeTombstone, TableMetadata, TableWriter};
 
 /// What is anywhere but in the sources that are rewritten, and older than they are.
 pub trait Older {
@@ -37,10 +37,17 @@ pub trait Output {
 pub struct Produced {
     /// The table.
     pub finished: Finished,
-    /// The first key of which it says something.
-    pub start: Vec<u8>,
-    /// Behind the last of them. It may be longer than a key is.
-    pub end: Vec<u8>,
+    /// The start of its first range tombstone, and the end of its last, if it has any.
+    pub deleted: Option<(Vec<u8>, Vec<u8>)>,
+}
+
+impl Produced {
+    /// What the manifest is told of it.
+    #[must_use]
+    pub fn metadata(&self, level: u8, run: u64) -> TableMetadata {
+        let deleted = self.deleted.as_ref().map(|(start, end)| (start.as_slice(), end.as_slice()));
+        TableMetadata::of(&self.finished, level, run, deleted)
+    }
 }
 
 /// Rewrites sources, which together hold `tombstones` besides their entries, into tables of some
@@ -69,7 +76,7 @@ pub async fn rewrite<S: Source, O: Output>(
         writer: None,
         pending: Vec::new(),
         pending_bytes: 0,
-        first_key: None,
+        has_keys: false,
         last_key: Vec::new(),
         produced: Vec::new(),
     };
@@ -119,8 +126,8 @@ struct Tables<'a, L, O: Output> {
     /// Range tombstones of this table, which are added when it ends.
     pending: Vec<Fragment>,
     pending_bytes: usize,
-    /// Of this table's entries.
-    first_key: Option<Vec<u8>>,
+    /// Whether this table has entries, and the last key of them.
+    has_keys: bool,
     last_key: Vec<u8>,
     produced: Vec<Produced>,
 }
@@ -157,7 +164,7 @@ impl<L: Older, O: Output> Tables<'_, L, O> {
             let (sequence, kind, expires_at_ms) = (*sequence, *kind, *expires_at_ms);
             writer.add(&Entry { user_key: key, sequence, kind, expires_at_ms, value }).await?;
         }
-        self.first_key.get_or_insert_with(|| key.to_vec());
+        self.has_keys = true;
         self.last_key.clear();
         self.last_key.extend_from_slice(key);
         Ok(())
@@ -179,7 +186,7 @@ impl<L: Older, O: Output> Tables<'_, L, O> {
         self.current = self.ahead.next();
         if self.pending_bytes + bytes_of(&current) > RANGE_TOMBSTONE_BYTES / 2 {
             // Not in front of an entry that the table has.
-            let behind = self.first_key.as_ref().map(|_| successor(&self.last_key));
+            let behind = self.has_keys.then(|| successor(&self.last_key));
             let cut = behind.into_iter().chain([current.start.clone()]).max();
             let cut = cut.unwrap_or_default();
             // A key that is as long as a key may be has no next one where a range could end.
@@ -224,13 +231,10 @@ impl<L: Older, O: Output> Tables<'_, L, O> {
         }
         let first = self.pending.first().map(|fragment| fragment.start.clone());
         let last = self.pending.last().map(|fragment| fragment.end.clone());
-        let first_key = self.first_key.take();
-        let behind_keys = first_key.as_ref().map(|_| successor(&self.last_key));
-        let start = first.into_iter().chain(first_key).min().unwrap_or_default();
-        let end = last.into_iter().chain(behind_keys).max().unwrap_or_default();
         (self.pending, self.pending_bytes) = (Vec::new(), 0);
+        self.has_keys = false;
         let finished = writer.finish().await?;
-        self.produced.push(Produced { finished, start, end });
+        self.produced.push(Produced { finished, deleted: first.zip(last) });
         Ok(())
     }
 }

@@ -55,6 +55,10 @@ impl Memtable {
 }
 
 impl MemtableCursor {
+    pub(crate) const fn memtable(&self) -> &Memtable {
+        &self.memtable
+    }
+
     /// The entry where the cursor stands.
     #[must_use]
     pub fn entry(&self) -> Option<Entry<'_>> {
@@ -105,11 +109,21 @@ impl MemtableCursor {
 
     /// Goes to the last entry of this key or an earlier one: the oldest version.
     pub fn seek_for_prev(&mut self, user_key: &[u8]) {
+        self.seek_in_front(user_key, Version::LAST);
+    }
+
+    /// Goes to the last entry of the keys in front of this one.
+    pub fn seek_before(&mut self, user_key: &[u8]) {
+        self.seek_in_front(user_key, Version::FIRST);
+    }
+
+    /// Goes to the last entry in front of an internal key.
+    fn seek_in_front(&mut self, user_key: &[u8], version: Version) {
         let inner = self.memtable.inner.borrow();
         let upper = self.bounds.upper().filter(|&upper| upper <= user_key);
         let bound = match upper {
             Some(upper) => InternalKey { user_key: upper, version: Version::FIRST },
-            None => InternalKey { user_key, version: Version::LAST },
+            None => InternalKey { user_key, version },
         };
         let found = inner.tree.seek_before(bound);
         stand(&mut self.position, &mut self.entries, &mut self.here, &self.bounds, &inner, found);

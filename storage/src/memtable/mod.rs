@@ -141,6 +141,14 @@ impl Memtable {
         self.inner.borrow().tombstones.newest_over(user_key, snapshot)
     }
 
+    pub(crate) fn newest_range_over(
+        &self,
+        user_key: &[u8],
+        snapshot: u64,
+    ) -> Option<RangeTombstone> {
+        self.inner.borrow().tombstones.newest_range_over(user_key, snapshot)
+    }
+
     /// Its range tombstones, cut where they meet: in the order of their starts, newer commits first
     /// where these are the same, as a table takes them.
     #[must_use]

@@ -87,13 +87,27 @@ impl Fragments {
 
     /// The commit of the newest over a key, among those of commits up to `snapshot`.
     pub(super) fn newest_over(&self, user_key: &[u8], snapshot: u64) -> Option<u64> {
+        self.find(user_key, snapshot).map(|(.., sequence)| sequence)
+    }
+
+    /// The same, with its range.
+    pub(super) fn newest_range_over(
+        &self,
+        user_key: &[u8],
+        snapshot: u64,
+    ) -> Option<RangeTombstone> {
+        let (start, fragment, sequence) = self.find(user_key, snapshot)?;
+        Some(RangeTombstone { start: start.clone(), end: fragment.end.clone(), sequence })
+    }
+
+    fn find(&self, user_key: &[u8], snapshot: u64) -> Option<(&Vec<u8>, &Fragment, u64)> {
         let up_to = (Bound::Unbounded, Bound::Included(user_key));
-        let (_, fragment) = self.fragments.range::<[u8], _>(up_to).next_back()?;
+        let (start, fragment) = self.fragments.range::<[u8], _>(up_to).next_back()?;
         if fragment.end <= user_key {
             return None;
         }
         let seen = fragment.sequences.partition_point(|&newer| newer > snapshot);
-        fragment.sequences.get(seen).copied()
+        fragment.sequences.get(seen).map(|&sequence| (start, fragment, sequence))
     }
 
     /// All of them, in the order in which a table is given them.

@@ -1,10 +1,10 @@
 //! Reads over several sources: what a snapshot sees of a keyspace.
 //!
-//! **How data flows.** A [`Source`] walks over the entries of one memtable, one table, or one level.
+//! **How data flows.** A [`Source`] walks over the entries of one memtable, one table, or one run.
 //! A [`MergingCursor`] makes one walk of several, in the order of internal keys. A
 //! [`SnapshotCursor`] makes keys and values of that: of each key it takes the versions that its
 //! snapshot sees, and applies range tombstones, times at which values end, and the keyspace's
-//! [`MergeOperator`].
+//! [`MergeOperator`]. [`get`] asks memtables and tables for one key, the newest first.
 //!
 //! **What must never be here.** Which tables there are, and which of them a read may leave out. The
 //! clock: a cursor is told once what time it is, so that one walk sees one moment.
@@ -30,11 +30,17 @@
 //! of it, could not be read.
 
 mod answer;
+mod layer;
 pub(crate) mod merging;
 mod operator;
+mod point;
+mod run;
 mod snapshot;
 mod source;
 
+pub use layer::Layer;
 pub use operator::{Add, Append, Largest, MergeOperator};
+pub use point::{View, get};
+pub use run::RunCursor;
 pub use snapshot::SnapshotCursor;
 pub use source::Source;

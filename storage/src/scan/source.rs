@@ -4,7 +4,7 @@ use bytes::Bytes;
 use woodchuck_io::File;
 
 use crate::error::StorageError;
-use crate::{Cursor, Entry, RangeTombstone};
+use crate::{Cursor, Entry, MemtableCursor, RangeTombstone};
 
 /// A walk over sorted entries, which are all versions of the keys in some bounds.
 ///
@@ -91,5 +91,57 @@ impl<F: File> Source for Cursor<F> {
         snapshot: u64,
     ) -> Result<Option<RangeTombstone>, StorageError> {
         Ok(self.table().range_tombstones().newest_range_over(user_key, snapshot))
+    }
+}
+
+impl Source for MemtableCursor {
+    fn entry(&self) -> Option<Entry<'_>> {
+        Self::entry(self)
+    }
+
+    fn value(&self) -> Option<Bytes> {
+        Self::value(self)
+    }
+
+    fn newest_sequence(&self) -> u64 {
+        self.memtable().sequences().map_or(0, |(_, newest)| newest)
+    }
+
+    async fn seek(&mut self, user_key: &[u8], snapshot: u64) -> Result<(), StorageError> {
+        Self::seek(self, user_key, snapshot);
+        Ok(())
+    }
+
+    async fn seek_before(&mut self, user_key: &[u8]) -> Result<(), StorageError> {
+        Self::seek_before(self, user_key);
+        Ok(())
+    }
+
+    async fn seek_to_last(&mut self) -> Result<(), StorageError> {
+        Self::seek_to_last(self);
+        Ok(())
+    }
+
+    async fn next(&mut self) -> Result<(), StorageError> {
+        Self::next(self);
+        Ok(())
+    }
+
+    async fn prev(&mut self) -> Result<(), StorageError> {
+        Self::prev(self);
+        Ok(())
+    }
+
+    fn has_range_tombstones(&self) -> bool {
+        // Those that come later are of later commits than any snapshot that is read.
+        self.memtable().range_tombstone_count() > 0
+    }
+
+    async fn range_tombstone_over(
+        &mut self,
+        user_key: &[u8],
+        snapshot: u64,
+    ) -> Result<Option<RangeTombstone>, StorageError> {
+        Ok(self.memtable().newest_range_over(user_key, snapshot))
     }
 }

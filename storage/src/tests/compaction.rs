@@ -15,28 +15,40 @@ use crate::compaction::{Older, Output, Produced, Retention, rewrite};
 use crate::scan::{Append, MergeOperator, SnapshotCursor};
 use crate::{
     BlockCache, Bounds, Cursor, Kind, RangeTombstone, ReadOptions, StorageError, Table, TableId,
-    TableOptions, TableWriter,
+    TableMetadata, TableOptions, TableWriter,
 };
 
 type SimDisk = <SimEnv as Env>::Disk;
 type SimFile = <SimDisk as Disk>::File;
 
 /// Tables of a directory, numbered as they are made.
-struct Tables {
+pub(super) struct Numbered {
     env: SimEnv,
     options: TableOptions,
-    number: u64,
+    /// Of the table that was made last.
+    id: TableId,
     paced: usize,
 }
 
-impl Output for Tables {
+impl Numbered {
+    pub(super) fn new(
+        env: &SimEnv,
+        options: TableOptions,
+        store: u128,
+        keyspace: u64,
+        number: u64,
+    ) -> Self {
+        Self { env: env.clone(), options, id: TableId { store, keyspace, number }, paced: 0 }
+    }
+}
+
+impl Output for Numbered {
     type Disk = SimDisk;
 
     async fn begin(&mut self) -> Result<TableWriter<SimDisk>, StorageError> {
-        self.number += 1;
-        let id = TableId { number: self.number, ..ID };
+        self.id.number += 1;
         let directory = Path::new(DIRECTORY);
-        TableWriter::create(self.env.disk(), directory, id, self.options.clone()).await
+        TableWriter::create(self.env.disk(), directory, self.id, self.options.clone()).await
     }
 
     async fn pace(&mut self, bytes: usize) {
@@ -104,7 +116,7 @@ impl MergeOperator for OneByOne {
 }
 
 impl Case {
-    async fn rewrite(&self, output: &mut Tables) -> Vec<Produced> {
+    async fn rewrite(&self, output: &mut Numbered) -> Vec<Produced> {
         let sources = self.tables.iter().map(|table| table.cursor(Bounds::all())).collect();
         let of_tables = self.tables.iter().flat_map(|table| table.range_tombstones().iter());
         let tombstones: Vec<RangeTombstone> = of_tables.collect();
@@ -155,7 +167,7 @@ async fn compare(env: SimEnv, seed: u64) {
         if random.below(2) == 0 { Rc::new(Append) } else { Rc::new(OneByOne) };
     let case = Case { tables, older, snapshots, now_ms, table_bytes, operator };
     let options = draw_options(&mut random);
-    let mut output = Tables { env: env.clone(), options, number, paced: 0 };
+    let mut output = Numbered::new(&env, options, ID.store, ID.keyspace, number);
     let made = case.rewrite(&mut output).await;
     let read: u64 = case.tables.iter().map(|table| table.properties().user_bytes).sum();
     let of_ranges: usize = case
@@ -183,15 +195,17 @@ async fn compare(env: SimEnv, seed: u64) {
 
 /// Tables are in order, hold what they say, and nothing that nobody can see.
 async fn check_shape(case: &Case, made: &[Produced], tables: &[SimTable]) {
-    assert!(made.is_sorted_by(|one, next| one.end <= next.start), "{made:?}");
+    let metadata: Vec<_> = made.iter().map(|produced| produced.metadata(1, 0)).collect();
+    assert!(metadata.is_sorted_by(TableMetadata::is_before), "{metadata:?}");
     let stripes = case.snapshots.len() + 1;
-    for (produced, table) in made.iter().zip(tables) {
-        let Produced { start, end, .. } = produced;
+    for (metadata, table) in metadata.iter().zip(tables) {
         let history = contents(table).await;
         let keys: Vec<&Vec<u8>> = history.entries.keys().map(|(key, _)| key).collect();
-        assert!(keys.iter().all(|key| start <= *key && *key < end), "{produced:?}");
-        let in_range = |(from, to, _): &(Vec<u8>, Vec<u8>, u64)| start <= from && to <= end;
-        assert!(history.tombstones.iter().all(in_range), "{produced:?}");
+        assert!(keys.iter().all(|key| metadata.may_hold(key)), "{metadata:?}");
+        let in_range = |(from, to, _): &(Vec<u8>, Vec<u8>, u64)| {
+            metadata.may_hold(from) && *to <= metadata.largest_key
+        };
+        assert!(history.tombstones.iter().all(in_range), "{metadata:?}");
         for versions in keys.chunk_by(|one, next| one == next) {
             assert!(versions.len() <= 2 * stripes, "{} versions", versions.len());
         }
@@ -228,8 +242,7 @@ fn range_tombstones_go_into_as_many_tables_as_they_need() {
             })
             .collect();
         drop(create(&env, TableOptions::default()).await.expect("the directory is made"));
-        let mut output =
-            Tables { env: env.clone(), options: TableOptions::default(), number: 100, paced: 0 };
+        let mut output = Numbered::new(&env, TableOptions::default(), ID.store, ID.keyspace, 100);
         let older = history.clone();
         let retention = Retention { snapshots: &[], now_ms: 0, operator: None };
         let sources = super::scan::plain(
@@ -241,13 +254,14 @@ fn range_tombstones_go_into_as_many_tables_as_they_need() {
         let made = rewrite(sources, &all, retention, &older, &mut output, 1 << 30).await;
         let made = made.expect("the disk is healthy");
         assert!(made.len() > 2, "{} tables", made.len());
-        assert!(made.is_sorted_by(|one, next| one.end <= next.start));
+        let metadata: Vec<_> = made.iter().map(|produced| produced.metadata(1, 0)).collect();
+        assert!(metadata.is_sorted_by(TableMetadata::is_before), "{metadata:?}");
         let (mut entries, mut covered) = (0, vec![0; 203]);
-        for produced in &made {
-            let found = contents(&open(&env, produced.finished.id.number).await).await;
+        for metadata in &metadata {
+            let found = contents(&open(&env, metadata.number).await).await;
             entries += found.entries.len();
             for (start, end, sequence) in &found.tombstones {
-                assert!(produced.start <= *start && *end <= produced.end);
+                assert!(metadata.may_hold(start) && *end <= metadata.largest_key);
                 for (number, newest) in covered.iter_mut().enumerate() {
                     if *start <= key(number) && key(number) < *end {
                         assert_eq!(*newest, 0, "one remains over each key");

@@ -15,6 +15,7 @@ mod manifest;
 mod memtable;
 mod model;
 mod place;
+mod reads;
 mod scan;
 mod verify;
 mod writer;
