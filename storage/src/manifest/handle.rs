@@ -61,6 +61,35 @@ pub struct ManifestOpened {
 ///
 /// Calls may be dropped half done: what an edit said is then there or not, and what comes later
 /// knows which.
+///
+/// ```
+/// use std::path::Path;
+/// use woodchuck_io::Env;
+/// use woodchuck_storage::{
+///     Edit, KeyspaceOptions, Manifest, ManifestOptions, StorageError, TableId, TableMetadata,
+///     TableOptions, TableWriter,
+/// };
+///
+/// async fn flush<E: Env>(env: &E, store: &Path) -> Result<(), StorageError> {
+///     let (manifest, opened) = Manifest::open(env, store, ManifestOptions::default()).await?;
+///     opened.damaged.iter().for_each(|table| eprintln!("{}", table.damage));
+///     let keyspace = manifest.take_numbers(1).await?.start;
+///     let create = Edit::new().create_keyspace(keyspace, "marmots", KeyspaceOptions::default());
+///     let version = manifest.commit(create).await?;
+///
+///     let number = manifest.take_numbers(1).await?.start;
+///     let id = TableId { store: version.store(), keyspace, number };
+///     let mut writer =
+///         TableWriter::create(env.disk(), store, id, TableOptions::default()).await?;
+///     writer.add_range_tombstone(b"a", b"b", 7)?;
+///     let finished = writer.finish().await?;
+///     let table = TableMetadata::of(&finished, 0, number, Some((b"a", b"b")));
+///     // A crash before this leaves a file that the next opening removes.
+///     manifest.commit(Edit::new().add_table(table).flushed(keyspace, 7)).await?;
+///     assert_eq!(version.keyspace(keyspace).map_or(0, |of| of.tables().count()), 0);
+///     manifest.close().await
+/// }
+/// ```
 pub struct Manifest<E: Env> {
     log: Log<E, Written>,
     /// The log's directory, for who reads an error.
@@ -194,7 +223,7 @@ impl<E: Env> Manifest<E> {
     /// # Errors
     /// [`StorageError::EditRefused`] if it contradicts what is there; nothing was written.
     /// [`StorageError::Manifest`]: if the source is
-    /// [retryable](woodchuck_wal::LogError::is_retryable), nothing was written, and the same edit
+    /// [retryable](LogError::is_retryable), nothing was written, and the same edit
     /// may be made later; if the log is poisoned, nothing more can be, and the next opening tells
     /// whether this edit is there.
     pub async fn commit(&self, edit: Edit) -> Result<Rc<Version>, StorageError> {
@@ -207,8 +236,7 @@ impl<E: Env> Manifest<E> {
     /// Gives numbers for tables and keyspaces, which nobody was given before or ever will be.
     ///
     /// # Errors
-    /// As [`commit`](Self::commit); `EditRefused` for more than
-    /// [`NUMBERS_TAKEN`](crate::limits::NUMBERS_TAKEN).
+    /// As [`commit`](Self::commit); `EditRefused` for more than [`NUMBERS_TAKEN`].
     pub async fn take_numbers(&self, count: u64) -> Result<Range<u64>, StorageError> {
         if count > NUMBERS_TAKEN {
             let reason = format!("{count} numbers are asked for, {NUMBERS_TAKEN} may be");

@@ -13,8 +13,7 @@ use crate::options::within;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ManifestOptions {
     /// Bytes of one segment of its log, a multiple of a page. One more than are in use is always
-    /// prepared ahead. Bounds the largest edit, with
-    /// [`EDIT_BYTES`](crate::limits::EDIT_BYTES).
+    /// prepared ahead. Bounds the largest edit, with [`EDIT_BYTES`].
     pub segment_bytes: u64,
     /// Bytes of the edits behind a snapshot before another is written, at least. They are also at
     /// least twice the snapshot, so that the snapshots written come to half the edits at most.

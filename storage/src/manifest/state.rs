@@ -59,17 +59,7 @@ impl State {
     /// Makes the changes of an edit on a copy. Of the reserved numbers, those below `given_below`
     /// may be used.
     pub(crate) fn prepare(&self, changes: &[Change], given_below: u64) -> Result<Prepared, String> {
-        let next = self.change(changes, given_below, 1)?;
-        for table in next.added.values() {
-            let flushed = next.version.keyspaces.get(&table.keyspace).map_or(0, |of| of.flushed);
-            if table.largest_sequence > flushed {
-                return Err(format!(
-                    "table {:016x} holds commit {}, keyspace {} is flushed up to {flushed}",
-                    table.number, table.largest_sequence, table.keyspace
-                ));
-            }
-        }
-        Ok(next)
+        self.change(changes, given_below, 1)
     }
 
     /// The same for a part of a snapshot, which is no edit of its own.
@@ -91,6 +81,15 @@ impl State {
                 return Err(problem);
             }
             self.make(change, given_below, &mut next)?;
+        }
+        for table in next.added.values() {
+            let flushed = next.version.keyspaces.get(&table.keyspace).map_or(0, |of| of.flushed);
+            if table.largest_sequence > flushed {
+                return Err(format!(
+                    "table {:016x} holds commit {}, keyspace {} is flushed up to {flushed}",
+                    table.number, table.largest_sequence, table.keyspace
+                ));
+            }
         }
         let tables = self.live.len() - next.removed.len() + next.added.len();
         if tables > TABLES {

@@ -2,13 +2,14 @@
 
 use std::io::ErrorKind;
 use std::path::Path;
+use std::time::Duration;
 
 use woodchuck_io::{Disk, Env};
 use woodchuck_sim::DiskOperation;
 
 use super::super::place::{DIRECTORY, quiet, run_on};
-use super::open;
-use crate::{Edit, KeyspaceOptions, StorageError};
+use super::{open, open_with, table};
+use crate::{Edit, KeyspaceOptions, ManifestOptions, StorageError};
 
 const MANIFEST: &str = "/store/manifest";
 
@@ -26,7 +27,7 @@ fn a_failed_write_poisons_the_manifest() {
             let (manifest, _) = open(&env).await.expect("there is nothing");
             let id = manifest.take_numbers(1).await.expect("the disk is healthy").start;
             let before = manifest.commit(create(id)).await.expect("it is right");
-            env.sleep(std::time::Duration::from_millis(50)).await;
+            env.sleep(Duration::from_millis(50)).await;
             disk.fail_next_at(DiskOperation::Write, MANIFEST, 1, ErrorKind::Other);
             let failed = manifest.commit(Edit::new().flushed(id, 1)).await;
             let failed = failed.expect_err("its write failed");
@@ -58,28 +59,35 @@ fn a_full_disk_takes_no_edit_and_loses_none() {
     let world = quiet(3);
     let machine = world.machine("one");
     let disk = world.disk(machine);
-    run_on(&world, machine, move |env| async move {
-        let (manifest, _) = open(&env).await.expect("there is nothing");
-        let id = manifest.take_numbers(1).await.expect("the disk is healthy").start;
-        manifest.commit(create(id)).await.expect("it is right");
+    let version = run_on(&world, machine, move |env| async move {
+        // Without snapshots, so that the log has to grow.
+        let options = ManifestOptions { edit_bytes_min: 1 << 30, ..ManifestOptions::small() };
+        let (manifest, _) = open_with(&env, options).await.expect("there is nothing");
+        let given = manifest.take_numbers(2).await.expect("the disk is healthy");
+        let (id, number) = (given.start, given.start + 1);
+        let edit = create(id).flushed(id, 9).add_table(table(id, number, "a", "b"));
+        manifest.commit(edit).await.expect("it is right");
         disk.set_free_space(0);
-        let mut lsn = 0;
+        let mut lsn = 9;
         let full = loop {
             match manifest.commit(Edit::new().flushed(id, lsn + 1)).await {
                 Ok(_) => lsn += 1,
                 Err(error) => break error,
             }
-            assert!(lsn < 10_000, "segments are used again, but one has to be left for that");
-            if lsn > 500 {
-                // It goes on for ever, in segments that were trimmed.
-                return;
-            }
+            assert!(lsn < 1000, "the disk is full");
         };
         assert!(matches!(&full, StorageError::Manifest { source, .. } if source.is_retryable()));
         assert_eq!(manifest.version().keyspace(id).expect("it is there").flushed(), lsn);
+        // What makes room is still taken.
+        manifest.commit(Edit::new().remove_table(id, number)).await.expect("there is a reserve");
         disk.set_free_space(1 << 30);
-        env.sleep(std::time::Duration::from_secs(1)).await;
-        manifest.commit(Edit::new().flushed(id, lsn + 1)).await.expect("there is room again");
+        env.sleep(Duration::from_secs(1)).await;
+        let version = manifest.commit(Edit::new().flushed(id, lsn + 1)).await;
+        version.expect("there is room again")
+    });
+    run_on(&world, machine, move |env| async move {
+        let (manifest, _) = open(&env).await.expect("it is whole");
+        assert_eq!(*manifest.version(), *version);
     });
 }
 

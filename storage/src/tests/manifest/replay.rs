@@ -5,7 +5,7 @@ use crate::limits::NUMBERS_MAX;
 use crate::manifest::record::{Begin, Body, End, Invalid, Part, Record, chain};
 use crate::manifest::replay::Replay;
 use crate::manifest::state::State;
-use crate::{Edit, KeyspaceOptions};
+use crate::{Edit, KeyspaceOptions, TableMetadata};
 
 const STORE: u128 = 5;
 
@@ -143,6 +143,12 @@ fn commits_stand_where_they_belong() {
     let again = part(2, 1, create(1));
     refuse(&[begin(2, 50), one.clone(), again], "part 1 is wrong");
     refuse(&[begin(2, 50), one.clone(), end(2, &[&one, &two])], "it was written with 2");
+    let early = part(
+        2,
+        1,
+        Edit::new().add_table(TableMetadata { largest_sequence: 10, ..table(1, 7, "a", "b") }),
+    );
+    refuse(&[begin(2, 50), one.clone(), early], "holds commit 10");
     let other = part(2, 1, Edit::new().add_table(table(1, 8, "a", "b")));
     refuse(&[begin(2, 50), one.clone(), other, end(2, &[&one, &two])], "checksum");
     refuse(&[begin(NUMBERS_MAX + 1, 50)], "edits and numbers below");
