@@ -2,16 +2,19 @@
 //!
 //! **What lives here.** Sorted tables: their [format](table), [`TableWriter`], [`Table`] with its
 //! [`Cursor`], and the [`BlockCache`] that the tables of a shard share. [`WriteBatch`]: what a commit
-//! changes. [`Memtable`]: what is not in a table yet. `docs/store-format.md` has the bytes. What makes a
-//! store of them (manifest, flush, compaction) is not here yet.
+//! changes. [`Memtable`]: what is not in a table yet. The [`Manifest`], which says which keyspaces and
+//! tables there are. What a snapshot sees of all these ([`scan`]), and how sources are rewritten into
+//! tables ([`compaction`]). `docs/store-format.md` has the bytes. What makes a store of them (when to
+//! flush and compact what, and the log) is not here yet.
 //!
 //! **How data flows.** A writer is given entries in order, and makes blocks of them, a partition of
 //! the index over them, and a file. A reader goes down the same way: the top-level index tells the
 //! partition, its filter whether to go on, the partition the block, the block the entry; values
 //! come back as slices of what was read. Everything is asynchronous over the environment's disk,
-//! and belongs to one shard's thread.
+//! and belongs to one shard's thread. What is live is the manifest's to say: an [`Edit`] becomes
+//! durable as a whole, and makes a new [`Version`], which readers hold for as long as they need it.
 //!
-//! **What must never be here.** Clocks and tasks: what expires is told with its time, and whoever
+//! **What must never be here.** Clocks, and tasks but the log's of the manifest: what expires is told with its time, and whoever
 //! asks knows what time it is. Anything that knows what a topic or a protocol is.
 //!
 //! # What is promised
@@ -19,6 +22,8 @@
 //! - When [`TableWriter::finish`] has returned, the table survives process crash, OS crash and
 //!   power cut, on a disk that honours flushes. Before, no crash leaves a file that is taken for a
 //!   table of which something is missing.
+//! - When [`Manifest::commit`] has returned, its edit survives the same. A live table is never
+//!   removed, and what a crash leaves of others is, when the manifest is opened.
 //! - Every block is checked when it is read from the disk. Damage is
 //!   [`StorageError::Corrupt`], of the reads that need the block; it is never a wrong answer, nor
 //!   "not found", nor a panic, nor memory without bound.
