@@ -65,7 +65,7 @@ impl Kind {
 /// What comes behind the user key in an internal key: newer first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Version {
-    /// LSN of the commit.
+    /// The commit: later ones have greater numbers.
     pub(crate) sequence: u64,
     /// Number of the kind, or 0 or 255 in a bound.
     pub(crate) kind: u8,
@@ -108,7 +108,7 @@ pub(crate) struct InternalKey<'a> {
 pub struct Entry<'a> {
     /// The key as the user knows it.
     pub user_key: &'a [u8],
-    /// LSN of the commit that made it.
+    /// The commit that made it: later ones have greater numbers.
     pub sequence: u64,
     /// What it says of the key.
     pub kind: Kind,

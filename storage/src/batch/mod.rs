@@ -1,8 +1,8 @@
 //! A batch: changes to several keyspaces that one commit makes.
 //!
 //! It becomes one string of bytes in one commit of the shard's log, which has its own checksum; the
-//! commit's LSN is the sequence of all its entries. So only software can have made the bytes wrong;
-//! but [`BatchView::parse`] takes any bytes at all, and looks at each of them once.
+//! commit's place in the log is the sequence of all its entries. So only software can have made the
+//! bytes wrong; but [`BatchView::parse`] takes any bytes at all, and looks at each of them once.
 //!
 //! # What is in a batch
 //!

@@ -31,7 +31,7 @@ const PAGE: u64 = PAGE_BYTES as u64;
 /// The newest entry of a key that a snapshot sees in one table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Found {
-    /// LSN of the commit that made it.
+    /// The commit that made it.
     pub sequence: u64,
     /// What it says of the key. If it is a merge operand, older entries are needed too: a cursor
     /// has them.

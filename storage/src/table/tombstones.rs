@@ -28,7 +28,7 @@ pub struct RangeTombstone {
     pub start: Vec<u8>,
     /// Behind the last key.
     pub end: Bytes,
-    /// LSN of the commit that made it.
+    /// The commit that made it.
     pub sequence: u64,
 }
 
