@@ -64,6 +64,10 @@ struct History {
     orphans: u64,
     snapshots: u64,
     failures: u64,
+    /// Whether the store was made, and a process told of it.
+    is_made: bool,
+    /// Stores that were made after a process before had ended while it was at that.
+    made_again: u64,
 }
 
 impl History {
@@ -75,6 +79,8 @@ impl History {
 
 struct Process {
     seed: u64,
+    /// How many were there before it in its world.
+    process: u64,
     env: SimEnv,
     random: RandomStream,
     history: Rc<RefCell<History>>,
@@ -119,6 +125,9 @@ impl Process {
         assert_eq!(opened.damaged, [], "seed {seed}: a live table is gone");
         assert_eq!(opened.left_alone, [], "seed {seed}");
         history.orphans += opened.orphans.len() as u64;
+        assert!(!(opened.is_new && history.is_made), "seed {seed}: a store is made once");
+        history.is_made = true;
+        history.made_again += u64::from(opened.is_new && self.process > 0);
         history.snapshots += u64::from(opened.edits < version.number());
         let live: BTreeSet<_> = history.acknowledged.tables().map(|table| table.number).collect();
         let orphans = opened.orphans.iter().map(|orphan| orphan.number);
@@ -229,14 +238,15 @@ fn a_manifest_is_what_was_acknowledged_through_all_crashes() {
             world.start(machine, 1, move |env| {
                 let (history, ends) = (Rc::clone(&shared), Rc::clone(&ends));
                 let random = random(seed * PROCESSES + process);
-                let process = Process { seed, env, random, history };
+                let process = Process { seed, process, env, random, history };
                 async move {
                     let failed = process.run().await.is_none();
                     ends.set(failed);
                 }
             });
-            // The last process is left alone until it has opened the store.
-            let time = Duration::from_micros(500 + choices.below(60_000));
+            // Some end while they open the store, or make it.
+            let longest = if choices.below(4) == 0 { 4_000 } else { 60_000 };
+            let time = Duration::from_micros(1 + choices.below(longest));
             if seed % 4 == 3 && process + 1 < PROCESSES && choices.below(2) == 0 {
                 world.run_for(time / 2);
                 let operation = [DiskOperation::Write, DiskOperation::Sync];
@@ -262,12 +272,15 @@ fn a_manifest_is_what_was_acknowledged_through_all_crashes() {
         all.orphans += history.orphans;
         all.snapshots += history.snapshots;
         all.failures += history.failures;
+        all.made_again += history.made_again;
     }
-    let History { edits, found_attempted, orphans, snapshots, failures, .. } = all;
+    let History { edits, found_attempted, orphans, snapshots, failures, made_again, .. } = all;
     let seen = format!(
         "{edits} edits, {found_attempted} that were not acknowledged and are there, {orphans} \
-         orphans, {snapshots} openings with snapshots, {failures} failed disks"
+         orphans, {snapshots} openings with snapshots, {failures} failed disks, {made_again} \
+         stores made again"
     );
     assert!(edits > 50 * SEEDS && found_attempted > SEEDS / 4 && orphans > 5 * SEEDS, "{seen}");
+    assert!(made_again > SEEDS / 20, "{seen}");
     assert!(snapshots > 2 * SEEDS && failures > SEEDS / 5, "{seen}");
 }
