@@ -66,8 +66,8 @@ pub enum StorageError {
     },
     /// A write of this table failed before: the table is given up.
     Abandoned,
-    /// What is stored for a key is whole, and makes no value: the keyspace's merge operator does not
-    /// take it, or there is none. Other keys can be read; overwrite this one, or delete it.
+    /// What is stored for a key is whole, and makes no value: the keyspace's merge operator does
+    /// not take it, or there is none. Other keys can be read; overwrite this one, or delete it.
     Value {
         /// The key.
         key: Bytes,
@@ -97,6 +97,11 @@ pub enum StorageError {
         directory: String,
         /// What the log said.
         source: LogError,
+    },
+    /// There is no keyspace with this number, or not any more.
+    NoKeyspace {
+        /// The number.
+        id: u64,
     },
     /// The options contradict themselves.
     Options {
@@ -185,6 +190,9 @@ impl fmt::Display for StorageError {
             ),
             Self::Manifest { directory, source } => {
                 write!(formatter, "the manifest in {directory}: {source}")
+            }
+            Self::NoKeyspace { id } => {
+                write!(formatter, "there is no keyspace {id}: it was dropped, or never created")
             }
             Self::Options { reason } => {
                 write!(formatter, "the store's options cannot work: {reason}")

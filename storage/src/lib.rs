@@ -1,11 +1,12 @@
 //! The LSM store of a shard.
 //!
 //! **What lives here.** Sorted tables: their [format](table), [`TableWriter`], [`Table`] with its
-//! [`Cursor`], and the [`BlockCache`] that the tables of a shard share. [`WriteBatch`]: what a commit
-//! changes. [`Memtable`]: what is not in a table yet. The [`Manifest`], which says which keyspaces and
-//! tables there are. What a snapshot sees of all these ([`scan`]), and how sources are rewritten into
-//! tables ([`compaction`]). `docs/store-format.md` has the bytes. What makes a store of them (when to
-//! flush and compact what, and the log) is not here yet.
+//! [`Cursor`], and the [`BlockCache`] that the tables of a shard share. [`WriteBatch`]: what a
+//! commit changes. [`Memtable`]: what is not in a table yet. The [`Manifest`], which says which
+//! keyspaces and tables there are. What a snapshot sees of all these ([`scan`]), and how sources
+//! are rewritten into tables ([`compaction`]). The [`Store`](store::Store) of these, over its
+//! owner's log, which flushes when it is told to; compaction is not here yet.
+//! `docs/store-format.md` has the bytes.
 //!
 //! **How data flows.** A writer is given entries in order, and makes blocks of them, a partition of
 //! the index over them, and a file. A reader goes down the same way: the top-level index tells the
@@ -14,8 +15,9 @@
 //! and belongs to one shard's thread. What is live is the manifest's to say: an [`Edit`] becomes
 //! durable as a whole, and makes a new [`Version`], which readers hold for as long as they need it.
 //!
-//! **What must never be here.** Clocks, and tasks but the log's of the manifest: what expires is told with its time, and whoever
-//! asks knows what time it is. Anything that knows what a topic or a protocol is.
+//! **What must never be here.** Clocks, and tasks but the log's of the manifest: what expires is
+//! told with its time, and whoever asks knows what time it is. Anything that knows what a topic or
+//! a protocol is.
 //!
 //! # What is promised
 //!
@@ -86,6 +88,7 @@ mod memtable;
 mod operands;
 mod options;
 pub mod scan;
+pub mod store;
 pub mod table;
 mod tables;
 #[cfg(test)]

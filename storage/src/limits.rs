@@ -18,8 +18,8 @@ pub const BATCH_BYTES: usize = 48 << 20;
 /// memory.
 pub const BATCH_ENTRIES: usize = 1 << 20;
 
-/// First and largest chunk of a memtable's entries, in bytes: an empty memtable is small, and a full
-/// one has few chunks.
+/// First and largest chunk of a memtable's entries, in bytes: an empty memtable is small, and a
+/// full one has few chunks.
 pub const MEMTABLE_CHUNK_BYTES_MIN: usize = 4 << 10;
 /// See [`MEMTABLE_CHUNK_BYTES_MIN`].
 pub const MEMTABLE_CHUNK_BYTES_MAX: usize = 1 << 20;
@@ -127,6 +127,17 @@ pub const NUMBERS_TAKEN: u64 = 1 << 20;
 
 /// No number of a table, keyspace or edit comes near this, so that adding to one never overflows.
 pub const NUMBERS_MAX: u64 = 1 << 62;
+
+/// Most tables of a store that can be asked to stay open: each has a file descriptor.
+pub const OPEN_TABLES_MAX: usize = 1 << 16;
+
+/// Bits of a sequence that say which commit of its frame it is.
+pub const FRAME_COMMITS_BITS: u32 = 20;
+/// Commits of a frame of the log, at most.
+pub const FRAME_COMMITS_MAX: u64 = 1 << FRAME_COMMITS_BITS;
+/// The last frame of a log whose commits have sequences. At a million frames a second, it takes
+/// half a year; at the ten thousand of a disk, half a century.
+pub const LSN_MAX: u64 = (1 << (u64::BITS - FRAME_COMMITS_BITS)) - 2;
 
 /// Tables whose files are looked at at a time when a store is opened.
 pub const TABLES_CHECKED: usize = 16;

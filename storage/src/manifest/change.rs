@@ -113,6 +113,13 @@ impl TableMetadata {
         }
     }
 
+    /// Whether all its keys are in front of this one.
+    #[must_use]
+    pub fn is_in_front_of(&self, user_key: &[u8]) -> bool {
+        let last = self.largest_key.as_slice();
+        last < user_key || (self.is_largest_excluded && last == user_key)
+    }
+
     /// Whether it can hold something of a user key.
     #[must_use]
     pub fn may_hold(&self, user_key: &[u8]) -> bool {

@@ -165,6 +165,13 @@ impl Run {
         self.tables[..behind].last().filter(|table| table.may_hold(user_key))
     }
 
+    /// Whether a table can hold something of keys from `start` up to, not including, `end`.
+    #[must_use]
+    pub fn may_have(&self, start: &[u8], end: &[u8]) -> bool {
+        let first = self.tables.partition_point(|table| table.is_in_front_of(start));
+        self.tables.get(first).is_some_and(|table| table.smallest_key.as_slice() < end)
+    }
+
     /// Puts a table in its place.
     ///
     /// # Errors

@@ -8,7 +8,7 @@ use woodchuck_io::Disk;
 use super::source::Source;
 use crate::error::StorageError;
 use crate::tables::Tables;
-use crate::{Bounds, Cursor, Entry, RangeTombstone, Run, TableMetadata};
+use crate::{Bounds, Cursor, Entry, RangeTombstone, Run};
 
 /// Walks over the entries of the tables of a run, which do not overlap: so one of them is open at a
 /// time, and none that is out of bounds.
@@ -61,7 +61,7 @@ impl<D: Disk> RunCursor<D> {
     async fn enter_backwards(&mut self, behind: usize) -> Result<(), StorageError> {
         for number in (0..behind).rev() {
             let table = &self.run.tables()[number];
-            if self.bounds.lower().is_some_and(|lower| is_in_front(table, lower)) {
+            if self.bounds.lower().is_some_and(|lower| table.is_in_front_of(lower)) {
                 return Ok(());
             }
             let mut cursor = self.open(number).await?;
@@ -73,12 +73,6 @@ impl<D: Disk> RunCursor<D> {
         }
         Ok(())
     }
-}
-
-/// Whether all keys of a table are in front of this one.
-fn is_in_front(table: &TableMetadata, key: &[u8]) -> bool {
-    let last = table.largest_key.as_slice();
-    last < key || (table.is_largest_excluded && last == key)
 }
 
 impl<D: Disk> Source for RunCursor<D> {
@@ -99,7 +93,7 @@ impl<D: Disk> Source for RunCursor<D> {
         let lower = self.bounds.lower().filter(|&lower| lower > user_key);
         let key = lower.unwrap_or(user_key);
         let tables = self.run.tables();
-        let number = tables.partition_point(|table| is_in_front(table, key));
+        let number = tables.partition_point(|table| table.is_in_front_of(key));
         let Some(table) = tables.get(number) else { return Ok(()) };
         if self.bounds.upper().is_some_and(|upper| upper <= table.smallest_key.as_slice()) {
             return Ok(());
@@ -123,7 +117,7 @@ impl<D: Disk> Source for RunCursor<D> {
         let tables = self.run.tables();
         let behind = tables.partition_point(|table| table.smallest_key.as_slice() < key);
         let Some(number) = behind.checked_sub(1) else { return Ok(()) };
-        if self.bounds.lower().is_some_and(|lower| is_in_front(&tables[number], lower)) {
+        if self.bounds.lower().is_some_and(|lower| tables[number].is_in_front_of(lower)) {
             return Ok(());
         }
         let mut cursor = match at {

@@ -17,5 +17,6 @@ mod model;
 mod place;
 mod reads;
 mod scan;
+mod store;
 mod verify;
 mod writer;

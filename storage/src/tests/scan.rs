@@ -23,7 +23,7 @@ pub(super) const COMMITS: u64 = 60;
 pub(super) const TIMES: u64 = 10;
 
 #[derive(Clone, Debug)]
-enum Operation {
+pub(super) enum Operation {
     Put(Vec<u8>, Vec<u8>),
     PutExpiring(Vec<u8>, Vec<u8>, u64),
     Delete(Vec<u8>),
@@ -39,9 +39,55 @@ struct Has {
 }
 
 /// Commits by their sequence.
+#[derive(Default)]
 pub(super) struct Commits(BTreeMap<u64, Vec<Operation>>);
 
+impl Operation {
+    /// On one of these keys, or a range that begins or ends with one; values end at one of `ends`.
+    pub(super) fn draw(
+        random: &mut RandomStream,
+        keys: &[Vec<u8>],
+        value: &str,
+        ends: &[u64],
+    ) -> Self {
+        let key = keys[random.below(keys.len() as u64) as usize].clone();
+        let value = value.as_bytes().to_vec();
+        match random.below(16) {
+            0..6 => Self::Put(key, value),
+            6..8 => Self::PutExpiring(key, value, ends[random.below(ends.len() as u64) as usize]),
+            8..10 => Self::Delete(key),
+            10..12 => {
+                let other = draw_key(random);
+                if key == other {
+                    return Self::Delete(key);
+                }
+                Self::DeleteRange(key.clone().min(other.clone()), key.max(other))
+            }
+            _ => Self::Merge(key, value),
+        }
+    }
+
+    pub(super) fn add_to(&self, batch: &mut WriteBatch, keyspace: u64) {
+        match self {
+            Self::Put(key, value) => batch.put(keyspace, key, value),
+            Self::PutExpiring(key, value, at) => batch.put_expiring(keyspace, key, value, *at),
+            Self::Delete(key) => batch.delete(keyspace, key),
+            Self::DeleteRange(start, end) => batch.delete_range(keyspace, start, end),
+            Self::Merge(key, operand) => batch.merge(keyspace, key, operand),
+        }
+        .expect("it is within all bounds");
+    }
+}
+
 impl Commits {
+    pub(super) fn newest(&self) -> Option<u64> {
+        self.0.last_key_value().map(|(&sequence, _)| sequence)
+    }
+
+    pub(super) fn insert(&mut self, sequence: u64, operations: Vec<Operation>) {
+        self.0.insert(sequence, operations);
+    }
+
     pub(super) fn draw(random: &mut RandomStream) -> Self {
         let mut keys: Vec<Vec<u8>> = (0..=random.below(14)).map(|_| draw_key(random)).collect();
         keys.sort();
@@ -52,23 +98,10 @@ impl Commits {
         let count = 1 + random.below(COMMITS);
         for sequence in 0..count {
             let operations = (0..=random.below(4)).map(|number| {
-                let of_all = keys[random.below(keys.len() as u64) as usize].clone();
-                let key = if random.below(4) == 0 { hot.clone() } else { of_all };
-                let value = format!("{sequence}.{number};").into_bytes();
-                match random.below(16) {
-                    0..6 => Operation::Put(key, value),
-                    6..8 => Operation::PutExpiring(key, value, random.below(TIMES)),
-                    8..10 => Operation::Delete(key),
-                    10..12 => {
-                        let other = draw_key(random);
-                        if key == other {
-                            return Operation::Delete(key);
-                        }
-                        let (start, end) = (key.clone().min(other.clone()), key.max(other));
-                        Operation::DeleteRange(start, end)
-                    }
-                    _ => Operation::Merge(key, value),
-                }
+                let of_hot = [hot.clone()];
+                let keys = if random.below(4) == 0 { &of_hot[..] } else { &keys[..] };
+                let ends: Vec<u64> = (0..TIMES).collect();
+                Operation::draw(random, keys, &format!("{sequence}.{number};"), &ends)
             });
             commits.insert(sequence, operations.collect());
         }
@@ -142,16 +175,7 @@ impl Commits {
 
 fn encode(operations: &[Operation]) -> Vec<u8> {
     let mut batch = WriteBatch::new();
-    for operation in operations {
-        match operation {
-            Operation::Put(key, value) => batch.put(KEYSPACE, key, value),
-            Operation::PutExpiring(key, value, at) => batch.put_expiring(KEYSPACE, key, value, *at),
-            Operation::Delete(key) => batch.delete(KEYSPACE, key),
-            Operation::DeleteRange(start, end) => batch.delete_range(KEYSPACE, start, end),
-            Operation::Merge(key, operand) => batch.merge(KEYSPACE, key, operand),
-        }
-        .expect("it is within all bounds");
-    }
+    operations.iter().for_each(|operation| operation.add_to(&mut batch, KEYSPACE));
     let mut bytes = Vec::new();
     batch.encode(&mut bytes);
     bytes
@@ -246,8 +270,8 @@ fn here<S: Source>(cursor: &SnapshotCursor<S>) -> Option<(Vec<u8>, Vec<u8>)> {
     Some((cursor.key()?.to_vec(), value?))
 }
 
-/// Seeks and steps at random, each compared. A move that fails is told by nowhere, and by a seek that
-/// goes on from where it was.
+/// Seeks and steps at random, each compared. A move that fails is told by nowhere, and by a seek
+/// that goes on from where it was.
 pub(super) async fn walk<S: Source>(
     cursor: &mut SnapshotCursor<S>,
     expected: &[(Vec<u8>, Vec<u8>)],

@@ -1,0 +1,369 @@
+//! The store of a shard: keyspaces, changed by the commits of a log.
+//!
+//! The fault model: a crash may come at any moment, any operation on the disk may fail, and any
+//! call may be dropped half done. What the log has acknowledged is in the store: in a memtable,
+//! which the log's commits make anew, or in tables that the manifest speaks of, durable before it
+//! does.
+//!
+//! # How it belongs to a log
+//!
+//! The store has no log of its own: its owner commits batches to the log of the shard, beside all
+//! else that the shard commits.
+//!
+//! 1. **Opening.** The owner opens the store, and gives it every commit of the log that holds a
+//!    batch, in the order of the log ([`apply`](Store::apply)). What is in tables already is passed
+//!    over.
+//! 2. **Writing.** A batch is [checked](Store::check), and submitted to the log. When it is
+//!    durable, it is applied, in the order of the log.
+//! 3. **Trimming.** The log keeps its commits from [`needed_from`](Store::needed_from) on.
+//!
+//! A commit's **sequence** is its place in the log. What is applied is seen by all reads that begin
+//! afterwards, and by no snapshot that was taken before.
+//!
+//! # How readers and changes go together
+//!
+//! A reader takes what there is when it begins: memtables and a version of the manifest, neither of
+//! which goes while it holds them. What it sees changes at one moment: a flush puts its tables into
+//! the version and drops its memtable in one step, and changes of the version are made one after
+//! the other. The file of a table is removed when no reader can come to it any more.
+
+mod flush;
+mod options;
+mod sequences;
+mod snapshots;
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, VecDeque};
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use bytes::Bytes;
+use futures_util::lock::Mutex;
+use woodchuck_io::{Disk, Env};
+
+pub use options::{Operators, StoreOptions};
+pub use sequences::Sequences;
+pub use snapshots::Snapshot;
+use snapshots::Snapshots;
+
+use crate::error::StorageError;
+use crate::scan::{self, Layer, MergeOperator, SnapshotCursor, View};
+use crate::{
+    BatchView, BlockCache, Bounds, Edit, Keyspace, KeyspaceOptions, Manifest, ManifestOpened,
+    Memtable, TableMetadata, Tables, Version,
+};
+
+/// The store of a shard. Clones are the same store.
+pub struct Store<E: Env> {
+    inner: Rc<Inner<E>>,
+}
+
+impl<E: Env> Clone for Store<E> {
+    fn clone(&self) -> Self {
+        Self { inner: Rc::clone(&self.inner) }
+    }
+}
+
+struct Inner<E: Env> {
+    env: E,
+    directory: PathBuf,
+    options: StoreOptions,
+    operators: Operators,
+    manifest: Manifest<E>,
+    tables: Tables<E::Disk>,
+    state: RefCell<State>,
+    snapshots: Rc<Snapshots>,
+    /// Who changes the version holds it, so that what readers see changes in the manifest's order.
+    editing: Mutex<()>,
+    /// Memtables of a keyspace are flushed one after the other, the oldest first.
+    flushing: Mutex<()>,
+}
+
+struct State {
+    version: Rc<Version>,
+    keyspaces: BTreeMap<u64, Memtables>,
+    /// The last commit that is in memtables or tables.
+    applied: u64,
+    /// Tables that no version has any more, whose files are still there.
+    obsolete: Vec<Rc<TableMetadata>>,
+}
+
+/// What a keyspace has in memory.
+#[derive(Default)]
+struct Memtables {
+    active: Memtable,
+    /// Those that are being flushed, the oldest first.
+    frozen: VecDeque<Memtable>,
+    /// Commits up to this one are in tables.
+    flushed: u64,
+}
+
+impl Memtables {
+    fn newest_first(&self) -> Vec<Memtable> {
+        [&self.active].into_iter().chain(self.frozen.iter().rev()).cloned().collect()
+    }
+
+    /// The oldest commit of which something is in memory.
+    fn oldest(&self) -> Option<u64> {
+        let all = self.frozen.iter().chain([&self.active]);
+        all.filter_map(|memtable| memtable.sequences()).map(|(oldest, _)| oldest).min()
+    }
+}
+
+impl<E: Env> Store<E> {
+    /// Opens the store in `directory`, or makes one. Its blocks share `cache` with other stores of
+    /// the shard.
+    ///
+    /// # Errors
+    /// Those of [`Manifest::open`], and `Options`.
+    pub async fn open(
+        env: &E,
+        directory: &Path,
+        options: StoreOptions,
+        operators: Operators,
+        cache: &BlockCache,
+    ) -> Result<(Self, ManifestOpened), StorageError> {
+        options.check()?;
+        let (manifest, opened) = Manifest::open(env, directory, options.manifest).await?;
+        let version = manifest.version();
+        let tables = Tables::new(
+            env.disk(),
+            directory.to_owned(),
+            version.store(),
+            cache,
+            options.read,
+            options.open_tables,
+        );
+        let keyspaces = version.keyspaces().map(|keyspace| {
+            let flushed = keyspace.flushed();
+            (keyspace.id(), Memtables { flushed, ..Memtables::default() })
+        });
+        let keyspaces: BTreeMap<u64, Memtables> = keyspaces.collect();
+        let applied = keyspaces.values().map(|memtables| memtables.flushed).max().unwrap_or(0);
+        let state = State { version, keyspaces, applied, obsolete: Vec::new() };
+        let inner = Inner {
+            env: env.clone(),
+            directory: directory.to_owned(),
+            options,
+            operators,
+            manifest,
+            tables,
+            state: RefCell::new(state),
+            snapshots: Rc::default(),
+            editing: Mutex::new(()),
+            flushing: Mutex::new(()),
+        };
+        Ok((Self { inner: Rc::new(inner) }, opened))
+    }
+
+    /// What the manifest says now.
+    #[must_use]
+    pub fn version(&self) -> Rc<Version> {
+        Rc::clone(&self.inner.state.borrow().version)
+    }
+
+    /// The last commit that reads see.
+    #[must_use]
+    pub fn applied(&self) -> u64 {
+        self.inner.state.borrow().applied
+    }
+
+    /// The log has to keep its commits from this one on: what those before said is in tables.
+    #[must_use]
+    pub fn needed_from(&self) -> u64 {
+        let state = self.inner.state.borrow();
+        let oldest = state.keyspaces.values().filter_map(Memtables::oldest).min();
+        oldest.unwrap_or(state.applied + 1)
+    }
+
+    /// About how much memory the memtables take, in bytes.
+    #[must_use]
+    pub fn memtable_bytes(&self) -> usize {
+        let state = self.inner.state.borrow();
+        let all = state.keyspaces.values().flat_map(Memtables::newest_first);
+        all.map(|memtable| memtable.bytes()).sum()
+    }
+
+    /// Creates a keyspace. When this returns its number, it is durable.
+    ///
+    /// # Errors
+    /// `EditRefused` if there is one of that name, or the options make no sense; `Options` if its
+    /// merge operator is not among those that the store was opened with; `Manifest`.
+    pub async fn create_keyspace(
+        &self,
+        name: &str,
+        options: KeyspaceOptions,
+    ) -> Result<u64, StorageError> {
+        if let Some(operator) = &options.merge_operator
+            && self.inner.operators.get(operator).is_none()
+        {
+            let reason = format!("there is no merge operator {operator:?}");
+            return Err(StorageError::Options { reason });
+        }
+        let id = self.inner.manifest.take_numbers(1).await?.start;
+        let _editing = self.inner.editing.lock().await;
+        let version =
+            self.inner.manifest.commit(Edit::new().create_keyspace(id, name, options)).await?;
+        let mut state = self.inner.state.borrow_mut();
+        state.version = version;
+        state.keyspaces.insert(id, Memtables::default());
+        Ok(id)
+    }
+
+    /// Drops a keyspace with all that it has. When this returns, it is gone for good; who reads
+    /// from it meanwhile goes on.
+    ///
+    /// # Errors
+    /// `EditRefused` if there is none; `Manifest`.
+    pub async fn drop_keyspace(&self, id: u64) -> Result<(), StorageError> {
+        let _editing = self.inner.editing.lock().await;
+        let version = self.inner.manifest.commit(Edit::new().drop_keyspace(id)).await?;
+        let mut state = self.inner.state.borrow_mut();
+        let before = std::mem::replace(&mut state.version, version);
+        let tables = before.keyspace(id).into_iter().flat_map(|keyspace| keyspace.tables());
+        state.obsolete.extend(tables.cloned());
+        state.keyspaces.remove(&id);
+        Ok(())
+    }
+
+    /// Whether a batch can be committed: its keyspaces are there. One that is dropped before the
+    /// batch is applied takes its part of the batch with it.
+    ///
+    /// # Errors
+    /// `NoKeyspace`.
+    pub fn check(&self, batch: &BatchView<'_>) -> Result<(), StorageError> {
+        let state = self.inner.state.borrow();
+        match batch.entries(0).find(|(id, _)| !state.keyspaces.contains_key(id)) {
+            Some((id, _)) => Err(StorageError::NoKeyspace { id }),
+            None => Ok(()),
+        }
+    }
+
+    /// Applies a batch that is durable in the log, at its place there.
+    ///
+    /// # Panics
+    /// If commits are not applied in the order of the log.
+    pub fn apply(&self, sequence: u64, batch: &BatchView<'_>) {
+        let state = &mut *self.inner.state.borrow_mut();
+        for (keyspace, entry) in batch.entries(sequence) {
+            let Some(memtables) = state.keyspaces.get_mut(&keyspace) else { continue };
+            if sequence > memtables.flushed {
+                let newest = memtables.active.sequences().map_or(0, |(_, newest)| newest);
+                assert!(newest <= sequence, "commits are applied in the order of the log");
+                memtables.active.insert(&entry);
+            }
+        }
+        state.applied = state.applied.max(sequence);
+    }
+
+    /// A snapshot of all keyspaces, as they are now.
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot::take(&self.inner.snapshots, self.applied())
+    }
+
+    /// The value of a key, now or in a snapshot.
+    ///
+    /// # Errors
+    /// `NoKeyspace`; `Corrupt`, `Io` if a table that had to be looked into cannot be read; `Value`.
+    pub async fn get(
+        &self,
+        keyspace: u64,
+        key: &[u8],
+        snapshot: Option<&Snapshot>,
+    ) -> Result<Option<Bytes>, StorageError> {
+        let reader = self.reader(keyspace, snapshot)?;
+        let Reader { memtables, keyspace, sequence, now_ms, operator } = &reader;
+        let operator = operator.as_deref();
+        let view = View { snapshot: *sequence, now_ms: *now_ms, operator };
+        scan::get(key, view, memtables, keyspace, &self.inner.tables).await
+    }
+
+    /// A walk over keys, as they are now or in a snapshot. It sees the same however long it takes.
+    ///
+    /// # Errors
+    /// `NoKeyspace`.
+    pub fn cursor(
+        &self,
+        keyspace: u64,
+        bounds: &Bounds,
+        snapshot: Option<&Snapshot>,
+    ) -> Result<SnapshotCursor<Layer<E::Disk>>, StorageError> {
+        let Reader { memtables, keyspace, sequence, now_ms, operator } =
+            self.reader(keyspace, snapshot)?;
+        let sources = Layer::all(&memtables, &keyspace, &self.inner.tables, bounds);
+        Ok(SnapshotCursor::new(sources, sequence, now_ms, operator))
+    }
+
+    fn reader(&self, id: u64, snapshot: Option<&Snapshot>) -> Result<Reader, StorageError> {
+        let state = self.inner.state.borrow();
+        let memtables = state.keyspaces.get(&id).ok_or(StorageError::NoKeyspace { id })?;
+        let keyspace = state.version.keyspace(id).ok_or(StorageError::NoKeyspace { id })?;
+        Ok(Reader {
+            memtables: memtables.newest_first(),
+            keyspace: Rc::clone(keyspace),
+            sequence: snapshot.map_or(state.applied, Snapshot::sequence),
+            now_ms: self.now_ms(),
+            operator: self.operator(keyspace),
+        })
+    }
+
+    fn operator(&self, keyspace: &Keyspace) -> Option<Rc<dyn MergeOperator>> {
+        self.inner.operators.get(keyspace.options().merge_operator.as_deref()?)
+    }
+
+    fn now_ms(&self) -> u64 {
+        u64::try_from(self.inner.env.wall().as_millis()).unwrap_or(0)
+    }
+
+    /// Removes the files of tables that nobody can come to any more. Gives how many there were.
+    ///
+    /// # Errors
+    /// `Io` if one cannot be removed; it is tried again the next time.
+    pub async fn remove_obsolete(&self) -> Result<usize, StorageError> {
+        let mut removed = 0;
+        loop {
+            let unused = {
+                let obsolete = &mut self.inner.state.borrow_mut().obsolete;
+                let unused = obsolete.iter().position(|table| Rc::strong_count(table) == 1);
+                unused.map(|at| obsolete.swap_remove(at))
+            };
+            let Some(table) = unused else { return Ok(removed) };
+            self.inner.tables.forget(table.number);
+            let path = self.path_of(&table);
+            if let Err(error) = self.inner.env.disk().remove(&path).await
+                && error.kind() != std::io::ErrorKind::NotFound
+            {
+                self.inner.state.borrow_mut().obsolete.push(table);
+                return Err(StorageError::io(format!("remove {}", path.display()), error));
+            }
+            removed += 1;
+        }
+    }
+
+    fn path_of(&self, table: &TableMetadata) -> PathBuf {
+        let id = self.inner.state.borrow().version.table_id(table);
+        self.inner.directory.join(id.file_name())
+    }
+
+    /// Waits until all that was begun is durable. What is in memtables stays in the log alone.
+    ///
+    /// # Errors
+    /// `Manifest` if not all became durable.
+    ///
+    /// # Panics
+    /// If there are other clones of it.
+    pub async fn close(self) -> Result<(), StorageError> {
+        let inner = Rc::into_inner(self.inner).expect("nobody else uses the store");
+        inner.manifest.close().await
+    }
+}
+
+/// What one read sees.
+struct Reader {
+    memtables: Vec<Memtable>,
+    keyspace: Rc<Keyspace>,
+    sequence: u64,
+    now_ms: u64,
+    operator: Option<Rc<dyn MergeOperator>>,
+}

@@ -1,0 +1,417 @@
+//! A store has what its log acknowledged, through crashes at any moment.
+//!
+//! In each world one process after the other opens a log and a store, and commits batches to two
+//! keyspaces, flushes, trims the log, drops tables that are not needed, takes snapshots, and reads:
+//! each answer is compared with a map that is changed commit by commit. Power, system or process
+//! end at any moment, with the world's usual faults of the disk; in every fourth world, writes and
+//! flushes of the disk fail besides. The next process must find every commit that was acknowledged,
+//! and of those under way either all or nothing.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use woodchuck_io::{Disk, Env, RandomStream, Task};
+use woodchuck_sim::{DiskOperation, SimEnv, World};
+use woodchuck_wal::{Log, LogOptions, Lsn};
+
+use super::history::draw_key;
+use super::place::{draw_options, quiet, random, run_in, run_on};
+use super::scan::{Commits, Operation, walk};
+use crate::store::{Operators, Sequences, Snapshot, Store, StoreOptions};
+use crate::{
+    BatchView, BlockCache, Bounds, KeyspaceOptions, ManifestOptions, ReadOptions, StorageError,
+    WriteBatch,
+};
+
+const SEEDS: u64 = 400;
+const PROCESSES: u64 = 5;
+const KEYSPACES: [&str; 2] = ["one", "other"];
+
+type Changes = [Vec<Operation>; 2];
+type Flushing = Task<Result<(), StorageError>>;
+
+/// What was committed, over all processes.
+#[derive(Default)]
+struct History {
+    /// By keyspace.
+    commits: [Commits; 2],
+    /// A commit that is under way: what it changes, and its bytes.
+    attempted: Option<(Changes, Vec<u8>)>,
+    acknowledged: u64,
+    found_attempted: u64,
+    flushes: u64,
+    replayed: u64,
+    failures: u64,
+    removed: u64,
+}
+
+struct Process {
+    seed: u64,
+    env: SimEnv,
+    random: RandomStream,
+    history: Rc<RefCell<History>>,
+}
+
+/// A log and the store of its batches.
+struct Opened {
+    log: Log<SimEnv, ()>,
+    sequences: Sequences,
+    store: Store<SimEnv>,
+    keyspaces: [u64; 2],
+}
+
+impl Process {
+    fn options(&mut self) -> StoreOptions {
+        StoreOptions {
+            manifest: ManifestOptions { edit_bytes_min: 600, ..ManifestOptions::small() },
+            table: draw_options(&mut self.random),
+            read: ReadOptions { pin_partitions: self.random.below(2) == 0 },
+            table_bytes: [1, 3000, 1 << 20][self.random.below(3) as usize],
+            open_tables: 1 + self.random.below(3) as usize,
+        }
+    }
+
+    /// Whether the disk was told to fail, and this is that.
+    fn is_failing_disk(error: &StorageError) -> bool {
+        match error {
+            StorageError::Io { .. } | StorageError::Abandoned => true,
+            StorageError::Manifest { source, .. } => !source.is_corrupt(),
+            _ => false,
+        }
+    }
+
+    fn check<T>(&self, result: Result<T, StorageError>) -> Option<T> {
+        match result {
+            Ok(done) => Some(done),
+            Err(error) => {
+                assert!(Self::is_failing_disk(&error), "seed {}: {error}", self.seed);
+                None
+            }
+        }
+    }
+
+    async fn open(&mut self) -> Option<Opened> {
+        let disk = self.env.disk();
+        for directory in ["/log", "/store"] {
+            disk.create_directory(Path::new(directory)).await.ok()?;
+        }
+        disk.sync_directory(Path::new("/")).await.ok()?;
+        let mut recovered: Vec<(u64, Bytes)> = Vec::new();
+        let mut sequences = Sequences::default();
+        let opened =
+            Log::open(self.env.clone(), PathBuf::from("/log"), LogOptions::small(), |commit| {
+                recovered.push((sequences.next(commit.lsn.get()), commit.bytes));
+                Ok(())
+            });
+        let (log, _) = match opened.await {
+            Ok(opened) => opened,
+            Err(error) => {
+                assert!(!error.is_corrupt(), "seed {}: {error}", self.seed);
+                return None;
+            }
+        };
+        let cache = BlockCache::new([0, 10_000, 1 << 20][self.random.below(3) as usize]);
+        let options = self.options();
+        let operators = Operators::default();
+        let opened = Store::open(&self.env, Path::new("/store"), options, operators, &cache).await;
+        let (store, opened) = self.check(opened)?;
+        assert_eq!(opened.damaged, [], "seed {}", self.seed);
+        let mut keyspaces = [0; 2];
+        for (id, name) in keyspaces.iter_mut().zip(KEYSPACES) {
+            let there = store.version().keyspace_by_name(name).map(|keyspace| keyspace.id());
+            *id = match there {
+                Some(there) => there,
+                None => {
+                    let merge_operator = Some("append".to_owned());
+                    let options = KeyspaceOptions { merge_operator, ..KeyspaceOptions::default() };
+                    self.check(store.create_keyspace(name, options).await)?
+                }
+            };
+        }
+        let mut history = self.history.borrow_mut();
+        history.replayed += recovered.len() as u64;
+        for (sequence, bytes) in recovered {
+            let batch = BatchView::parse(&bytes).expect("it was encoded");
+            store.apply(sequence, &batch);
+            let newest = history.commits.iter().filter_map(Commits::newest).max();
+            if newest.is_none_or(|newest| sequence > newest) {
+                let attempted = history.attempted.take();
+                let (changes, attempted) = attempted.expect("only acknowledged commits are found");
+                assert_eq!(attempted, bytes, "seed {}: another commit", self.seed);
+                history.found_attempted += 1;
+                history.insert(sequence, changes);
+            }
+        }
+        history.attempted = None;
+        drop(history);
+        Some(Opened { log, sequences, store, keyspaces })
+    }
+
+    async fn commit(&mut self, opened: &mut Opened) -> Option<()> {
+        let keys: Vec<Vec<u8>> = (0..6).map(|_| draw_key(&mut self.random)).collect();
+        let number = self.random.next_u64();
+        let changes = [0, 1].map(|_| {
+            let count = self.random.below(4);
+            let ends = [1, u64::MAX];
+            (0..count)
+                .map(|_| Operation::draw(&mut self.random, &keys, &format!("{number:x};"), &ends))
+                .collect::<Vec<_>>()
+        });
+        let mut batch = WriteBatch::new();
+        for (id, changes) in opened.keyspaces.iter().zip(&changes) {
+            changes.iter().for_each(|operation| operation.add_to(&mut batch, *id));
+        }
+        let mut bytes = Vec::new();
+        batch.encode(&mut bytes);
+        self.history.borrow_mut().attempted = Some((changes.clone(), bytes.clone()));
+        let view = BatchView::parse(&bytes).expect("it was encoded");
+        opened.store.check(&view).expect("the keyspaces are there");
+        opened.log.submit(&[&bytes], ()).ok()?;
+        let committed = opened.log.committed().await.ok()?;
+        assert_eq!(committed.len(), 1, "one is under way");
+        let sequence = opened.sequences.next(committed[0].lsn.get());
+        opened.store.apply(sequence, &view);
+        let mut history = self.history.borrow_mut();
+        history.attempted = None;
+        history.acknowledged += 1;
+        history.insert(sequence, changes);
+        Some(())
+    }
+
+    /// Compares what is read with the model, now or in a snapshot.
+    async fn read(&mut self, opened: &Opened, snapshot: Option<&Snapshot>) -> Option<()> {
+        let which = self.random.below(2) as usize;
+        let id = opened.keyspaces[which];
+        let sequence = snapshot.map_or(u64::MAX, Snapshot::sequence);
+        let expected = self.history.borrow().commits[which].seen(sequence, 2);
+        for _ in 0..4 {
+            let mut key = draw_key(&mut self.random);
+            if !expected.is_empty() && self.random.below(2) == 0 {
+                let at = self.random.below(expected.len() as u64) as usize;
+                key.clone_from(&expected[at].0);
+            }
+            let found = self.check(opened.store.get(id, &key, snapshot).await)?;
+            let is_there = expected.iter().find(|(other, _)| *other == key);
+            let is_there = is_there.map(|(_, value)| &value[..]);
+            assert_eq!(found.as_deref(), is_there, "seed {}: {key:?}", self.seed);
+        }
+        let cursor = opened.store.cursor(id, &Bounds::all(), snapshot);
+        let mut cursor = cursor.expect("the keyspace is there");
+        walk(&mut cursor, &expected, &mut self.random, false).await;
+        Some(())
+    }
+
+    async fn run(mut self) -> Option<()> {
+        let mut opened = self.open().await?;
+        let mut snapshots: Vec<Snapshot> = Vec::new();
+        let mut flushing: Option<Flushing> = None;
+        loop {
+            match self.random.below(24) {
+                0..14 => self.commit(&mut opened).await?,
+                14 | 15 => {
+                    // A flush goes on beside what comes next, until the next flush is to begin.
+                    if let Some(flush) = flushing.take() {
+                        self.check(flush.await)?;
+                        self.history.borrow_mut().flushes += 1;
+                    }
+                    let id = opened.keyspaces[self.random.below(2) as usize];
+                    let store = opened.store.clone();
+                    flushing = Some(self.env.spawn("flush", async move { store.flush(id).await }));
+                }
+                16 => opened.log.trim(Lsn::new(Sequences::lsn(opened.store.needed_from()))),
+                17 => {
+                    let removed = self.check(opened.store.remove_obsolete().await)?;
+                    self.history.borrow_mut().removed += removed as u64;
+                }
+                18 => snapshots.push(opened.store.snapshot()),
+                19 if !snapshots.is_empty() => {
+                    let at = self.random.below(snapshots.len() as u64) as usize;
+                    drop(snapshots.swap_remove(at));
+                }
+                20 if !snapshots.is_empty() => {
+                    let at = self.random.below(snapshots.len() as u64) as usize;
+                    self.read(&opened, Some(&snapshots[at])).await?;
+                }
+                _ => self.read(&opened, None).await?,
+            }
+        }
+    }
+}
+
+impl History {
+    fn insert(&mut self, sequence: u64, changes: Changes) {
+        for (commits, changes) in self.commits.iter_mut().zip(changes) {
+            commits.insert(sequence, changes);
+        }
+    }
+}
+
+#[test]
+fn a_store_has_what_its_log_acknowledged_through_all_crashes() {
+    let mut all = BTreeMap::new();
+    for seed in 0..SEEDS {
+        let world = World::new(seed);
+        let machine = world.machine("one");
+        let history = Rc::new(RefCell::new(History::default()));
+        let mut choices = random(seed);
+        for process in 0..PROCESSES {
+            let (shared, failed) = (Rc::clone(&history), Rc::new(Cell::new(false)));
+            let ended = Rc::clone(&failed);
+            world.start(machine, 1, move |env| {
+                let (history, ended) = (Rc::clone(&shared), Rc::clone(&ended));
+                let random = random(seed * PROCESSES + process);
+                let process = Process { seed, env, random, history };
+                async move { ended.set(process.run().await.is_none()) }
+            });
+            let time = Duration::from_micros(1000 + choices.below(60_000));
+            if seed % 4 == 3 && process + 1 < PROCESSES && choices.below(2) == 0 {
+                world.run_for(time / 2);
+                let operation = [DiskOperation::Write, DiskOperation::Sync];
+                let operation = operation[choices.below(2) as usize];
+                world.disk(machine).fail_next(operation, 1, ErrorKind::Other);
+                world.run_for(time / 2);
+                world.disk(machine).fail_no_more();
+            } else {
+                world.run_for(time);
+            }
+            history.borrow_mut().failures += u64::from(failed.get());
+            match choices.below(3) {
+                0 => world.power_cut(machine),
+                1 => world.crash_os(machine),
+                _ => world.kill(machine),
+            }
+            world.run_for(Duration::from_millis(50));
+        }
+        let history = history.borrow();
+        for (what, count) in [
+            ("commits", history.acknowledged),
+            ("found though not acknowledged", history.found_attempted),
+            ("flushes", history.flushes),
+            ("replayed", history.replayed),
+            ("failed disks", history.failures),
+        ] {
+            *all.entry(what).or_insert(0) += count;
+        }
+    }
+    let least = BTreeMap::from([
+        ("commits", 40 * SEEDS),
+        ("found though not acknowledged", SEEDS / 8),
+        ("flushes", 3 * SEEDS),
+        ("replayed", 20 * SEEDS),
+        ("failed disks", SEEDS / 8),
+    ]);
+    assert!(least.iter().all(|(what, least)| all[what] >= *least), "{all:?}");
+}
+
+async fn small_store(env: &SimEnv) -> Store<SimEnv> {
+    env.disk().create_directory(Path::new("/store")).await.expect("a directory can be made");
+    env.disk().sync_directory(Path::new("/")).await.expect("its name can be made durable");
+    let options = StoreOptions { manifest: ManifestOptions::small(), ..StoreOptions::default() };
+    let (operators, cache) = (Operators::default(), BlockCache::new(1 << 20));
+    let opened = Store::open(env, Path::new("/store"), options, operators, &cache).await;
+    opened.expect("there is nothing").0
+}
+
+fn put(store: &Store<SimEnv>, keyspace: u64, sequence: u64, key: &[u8]) {
+    let (mut batch, mut bytes) = (WriteBatch::new(), Vec::new());
+    batch.put(keyspace, key, b"value").expect("it is within all bounds");
+    batch.encode(&mut bytes);
+    store.apply(sequence, &BatchView::parse(&bytes).expect("it was encoded"));
+}
+
+async fn table_files(env: &SimEnv) -> usize {
+    let files = env.disk().list(Path::new("/store")).await.expect("it is there");
+    files.iter().filter(|file| file.name.ends_with(".table")).count()
+}
+
+#[test]
+fn who_reads_from_a_keyspace_that_is_dropped_reads_on() {
+    run_in(&quiet(1), |env| async move {
+        let store = small_store(&env).await;
+        let id = store.create_keyspace("k", KeyspaceOptions::default()).await;
+        let id = id.expect("there is none");
+        for sequence in 1..=3 {
+            put(&store, id, sequence, &[sequence as u8]);
+            store.flush(id).await.expect("the disk is healthy");
+        }
+        assert_eq!((table_files(&env).await, store.needed_from()), (3, 4));
+        let mut cursor = store.cursor(id, &Bounds::all(), None).expect("it is there");
+        cursor.seek_to_first().await.expect("the disk is healthy");
+        store.drop_keyspace(id).await.expect("it is there");
+        assert_eq!(store.remove_obsolete().await.expect("the disk is healthy"), 0);
+        let mut seen = Vec::new();
+        while let Some(key) = cursor.key() {
+            seen.push(key.to_vec());
+            cursor.next().await.expect("its tables are there");
+        }
+        assert_eq!(seen, [[1], [2], [3]]);
+        assert_eq!(table_files(&env).await, 3);
+        drop(cursor);
+        assert_eq!(store.remove_obsolete().await.expect("the disk is healthy"), 3);
+        assert_eq!(table_files(&env).await, 0);
+        let gone = store.get(id, b"k", None).await.expect_err("it was dropped");
+        assert!(matches!(gone, StorageError::NoKeyspace { id: of } if of == id), "{gone}");
+        // What a commit says of it is passed over, and the rest is not.
+        let other = store.create_keyspace("other", KeyspaceOptions::default()).await;
+        let other = other.expect("there is none");
+        let (mut batch, mut bytes) = (WriteBatch::new(), Vec::new());
+        batch.put(id, b"k", b"gone").expect("it is within all bounds");
+        batch.put(other, b"k", b"there").expect("it is within all bounds");
+        batch.encode(&mut bytes);
+        let batch = BatchView::parse(&bytes).expect("it was encoded");
+        assert!(matches!(store.check(&batch), Err(StorageError::NoKeyspace { .. })));
+        store.apply(4, &batch);
+        let found = store.get(other, b"k", None).await.expect("it is in memory");
+        assert_eq!(found.as_deref(), Some(&b"there"[..]));
+        store.close().await.expect("all is durable");
+    });
+}
+
+#[test]
+fn keyspaces_that_make_no_sense_are_refused() {
+    run_in(&quiet(1), |env| async move {
+        let store = small_store(&env).await;
+        let options = KeyspaceOptions::default();
+        store.create_keyspace("k", options.clone()).await.expect("there is none");
+        let twice = store.create_keyspace("k", options.clone()).await;
+        assert!(matches!(twice, Err(StorageError::EditRefused { .. })), "{twice:?}");
+        let merge_operator = Some("divide".to_owned());
+        let unknown = KeyspaceOptions { merge_operator, ..options };
+        let error = store.create_keyspace("other", unknown).await.expect_err("nobody divides");
+        assert!(error.to_string().contains("no merge operator \"divide\""), "{error}");
+        let names: Vec<String> =
+            store.version().keyspaces().map(|keyspace| keyspace.name().to_owned()).collect();
+        assert_eq!(names, ["k"]);
+        let error = store.drop_keyspace(77).await.expect_err("there is none");
+        assert!(matches!(error, StorageError::EditRefused { .. }), "{error}");
+    });
+}
+
+#[test]
+fn a_flush_that_fails_leaves_no_files_and_loses_nothing() {
+    let world = quiet(1);
+    let machine = world.machine("one");
+    let disk = world.disk(machine);
+    run_on(&world, machine, move |env| async move {
+        let store = small_store(&env).await;
+        let id = store.create_keyspace("k", KeyspaceOptions::default()).await;
+        let id = id.expect("there is none");
+        put(&store, id, 1, b"one");
+        disk.fail_next(DiskOperation::Sync, 1, ErrorKind::Other);
+        let failed = store.flush(id).await.expect_err("the table cannot be made durable");
+        assert!(matches!(failed, StorageError::Io { .. }), "{failed}");
+        assert_eq!((table_files(&env).await, store.needed_from()), (0, 1));
+        put(&store, id, 2, b"two");
+        store.flush(id).await.expect("the disk is healthy again");
+        assert_eq!((table_files(&env).await, store.needed_from()), (2, 3));
+        for key in [&b"one"[..], b"two"] {
+            let found = store.get(id, key, None).await.expect("the disk is healthy");
+            assert_eq!(found.as_deref(), Some(&b"value"[..]));
+        }
+    });
+}
