@@ -15,9 +15,9 @@ check!(a_dropped_sleep_wakes_nobody, 1, |env, directory| {
             drop_at(&env, stage, env.sleep(duration)).await;
         }
     }
-    // One that is due and was never polled again.
+    // One that is due and was never polled again; on a busy machine it may be over at once.
     let mut sleep = Box::pin(env.sleep(Duration::from_millis(1)));
-    assert!(poll_once(&mut sleep).await.is_none());
+    poll_once(&mut sleep).await;
     env.sleep(A_WHILE).await;
     drop(sleep);
     env.sleep(Duration::from_millis(1)).await;
