@@ -233,6 +233,16 @@ impl<E: Env> Manifest<E> {
         Ok(Rc::clone(writer.state.version()))
     }
 
+    /// What is durable, once nothing is under way: also edits whose call was dropped half done.
+    ///
+    /// # Errors
+    /// [`StorageError::Manifest`] if what was under way failed.
+    pub async fn settled(&self) -> Result<Rc<Version>, StorageError> {
+        let mut writer = self.writer.lock().await;
+        self.settle(&mut writer).await?;
+        Ok(Rc::clone(writer.state.version()))
+    }
+
     /// Gives numbers for tables and keyspaces, which nobody was given before or ever will be.
     ///
     /// # Errors

@@ -28,6 +28,11 @@ impl<E: Env> Store<E> {
     /// `NoKeyspace`; those of writing tables; `Manifest`. What was not flushed is still in memory.
     pub async fn flush(&self, keyspace: u64) -> Result<(), StorageError> {
         let _flushing = self.inner.flushing.lock().await;
+        {
+            // A flush that was dropped half done may have ended: its memtable is in tables.
+            let _editing = self.inner.editing.lock().await;
+            self.take_over(self.inner.manifest.settled().await?);
+        }
         self.freeze(keyspace)?;
         loop {
             let oldest = {
@@ -84,14 +89,18 @@ impl<E: Env> Store<E> {
         }
         let run = self.version().keyspace(id).map_or(1, |keyspace| newest_run(keyspace) + 1);
         let edit = made.iter().fold(Edit::new(), |edit, one| edit.add_table(one.metadata(0, run)));
-        let version = self.inner.manifest.commit(edit.flushed(id, newest)).await?;
-        let mut state = self.inner.state.borrow_mut();
-        state.version = version;
-        if let Some(memtables) = state.keyspaces.get_mut(&id) {
-            memtables.flushed = newest;
-            memtables.frozen.pop_front();
+        match self.inner.manifest.commit(edit.flushed(id, newest)).await {
+            Ok(version) => {
+                self.take_over(version);
+                Ok(())
+            }
+            Err(error) => {
+                if was_not_written(&error) {
+                    self.give_up(id, &numbers).await;
+                }
+                Err(error)
+            }
         }
-        Ok(())
     }
 
     /// Removes tables that nothing speaks of. What cannot be removed is an orphan, which the next
@@ -102,6 +111,15 @@ impl<E: Env> Store<E> {
             let name = TableId { store, keyspace, number }.file_name();
             let _removed = self.inner.env.disk().remove(&self.inner.directory.join(name)).await;
         }
+    }
+}
+
+/// Whether it is certain that an edit which failed is not in the manifest.
+fn was_not_written(error: &StorageError) -> bool {
+    match error {
+        StorageError::EditRefused { .. } => true,
+        StorageError::Manifest { source, .. } => source.is_retryable(),
+        _ => false,
     }
 }
 

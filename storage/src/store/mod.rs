@@ -33,7 +33,7 @@ mod sequences;
 mod snapshots;
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -202,11 +202,8 @@ impl<E: Env> Store<E> {
         }
         let id = self.inner.manifest.take_numbers(1).await?.start;
         let _editing = self.inner.editing.lock().await;
-        let version =
-            self.inner.manifest.commit(Edit::new().create_keyspace(id, name, options)).await?;
-        let mut state = self.inner.state.borrow_mut();
-        state.version = version;
-        state.keyspaces.insert(id, Memtables::default());
+        let edit = Edit::new().create_keyspace(id, name, options);
+        self.take_over(self.inner.manifest.commit(edit).await?);
         Ok(id)
     }
 
@@ -217,13 +214,34 @@ impl<E: Env> Store<E> {
     /// `EditRefused` if there is none; `Manifest`.
     pub async fn drop_keyspace(&self, id: u64) -> Result<(), StorageError> {
         let _editing = self.inner.editing.lock().await;
-        let version = self.inner.manifest.commit(Edit::new().drop_keyspace(id)).await?;
-        let mut state = self.inner.state.borrow_mut();
-        let before = std::mem::replace(&mut state.version, version);
-        let tables = before.keyspace(id).into_iter().flat_map(|keyspace| keyspace.tables());
-        state.obsolete.extend(tables.cloned());
-        state.keyspaces.remove(&id);
+        self.take_over(self.inner.manifest.commit(Edit::new().drop_keyspace(id)).await?);
         Ok(())
+    }
+
+    /// Takes over what the manifest says, in one step for all readers. That may be more than the
+    /// caller's edit: one whose call was dropped half done is durable all the same. Who calls it
+    /// holds `editing`.
+    fn take_over(&self, version: Rc<Version>) {
+        let state = &mut *self.inner.state.borrow_mut();
+        let before = std::mem::replace(&mut state.version, Rc::clone(&version));
+        for old in before.keyspaces() {
+            let new = version.keyspace(old.id());
+            if new.is_some_and(|new| Rc::ptr_eq(new, old)) {
+                continue;
+            }
+            let live = new.into_iter().flat_map(|keyspace| keyspace.tables());
+            let live: BTreeSet<u64> = live.map(|table| table.number).collect();
+            let gone = old.tables().filter(|table| !live.contains(&table.number));
+            state.obsolete.extend(gone.cloned());
+        }
+        state.keyspaces.retain(|&id, _| version.keyspace(id).is_some());
+        for keyspace in version.keyspaces() {
+            let memtables = state.keyspaces.entry(keyspace.id()).or_default();
+            memtables.flushed = keyspace.flushed();
+            memtables.frozen.retain(|memtable| {
+                memtable.sequences().is_some_and(|(_, newest)| newest > keyspace.flushed())
+            });
+        }
     }
 
     /// Whether a batch can be committed: its keyspaces are there. One that is dropped before the

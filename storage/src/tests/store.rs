@@ -215,7 +215,9 @@ impl Process {
                 0..14 => self.commit(&mut opened).await?,
                 14 | 15 => {
                     // A flush goes on beside what comes next, until the next flush is to begin.
-                    if let Some(flush) = flushing.take() {
+                    // Every fourth is dropped wherever it is.
+                    let is_dropped = self.random.below(4) == 0;
+                    if let Some(flush) = flushing.take().filter(|_| !is_dropped) {
                         self.check(flush.await)?;
                         self.history.borrow_mut().flushes += 1;
                     }
@@ -301,7 +303,7 @@ fn a_store_has_what_its_log_acknowledged_through_all_crashes() {
     let least = BTreeMap::from([
         ("commits", 40 * SEEDS),
         ("found though not acknowledged", SEEDS / 8),
-        ("flushes", 3 * SEEDS),
+        ("flushes", 2 * SEEDS),
         ("replayed", 20 * SEEDS),
         ("failed disks", SEEDS / 8),
     ]);
