@@ -68,12 +68,15 @@ class Context:
         self._root = root
         self._shared: Broker | None = None
         self._numbers = 0
+        self._made: list[Path] = []
         self._lines_before = 0
 
     def fresh_path(self, kind: str) -> Path:
         """A path that does not exist yet."""
         self._numbers += 1
-        return self._root / f"{kind}-{self._numbers}"
+        path = self._root / f"{kind}-{self._numbers}"
+        self._made.append(path)
+        return path
 
     def fresh_topic(self, kind: str) -> str:
         """A name that no topic has."""
@@ -112,6 +115,19 @@ class Context:
     def begin_test(self) -> None:
         """Remembers what the shared broker's log held before a test."""
         self._lines_before = len(self._shared.log_text().splitlines()) if self._shared else 0
+
+    def end_test(self) -> None:
+        """Removes what a test left, so that all of them together need no more disk than one."""
+        options = self._shared.options if self._shared else None
+        kept = {options.data, options.log} if options else set()
+        for path in self._made:
+            if path in kept:
+                continue
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+        self._made = [path for path in self._made if path in kept]
 
     def shared_log_tail(self) -> str:
         """What the shared broker said during a test that failed, or the end of it."""
@@ -188,6 +204,9 @@ def run_test(test: Test, context: Context, outcome: Outcome) -> None:
     died, _ = problem_of(context.check_shared)
     if died and died not in (problem or ""):
         problem = f"{problem}\n{died}" if problem else died
+    left, _ = problem_of(context.end_test)
+    if left:
+        problem = f"{problem}\n{left}" if problem else left
     outcome.report(test.name, problem, seconds, note)
 
 
