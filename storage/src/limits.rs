@@ -108,6 +108,10 @@ pub const NAME_BYTES: usize = 255;
 /// Levels of a keyspace.
 pub const LEVELS: usize = 16;
 
+/// Levels that a levelled keyspace uses: with a tenth of the last in the one above, and so on, the
+/// last has what six of these make of the base.
+pub const LEVELLED_LEVELS: usize = 7;
+
 /// Largest edit of the manifest, in bytes, if the segments are large enough to hold it.
 pub const EDIT_BYTES: usize = 1 << 20;
 
@@ -131,6 +135,11 @@ pub const NUMBERS_MAX: u64 = 1 << 62;
 /// Most tables of a store that can be asked to stay open: each has a file descriptor.
 pub const OPEN_TABLES_MAX: usize = 1 << 16;
 
+/// Most runs of level 0 that can be asked for: a read looks into each.
+pub const RUNS_MAX: usize = 64;
+/// Largest growth from level to level that can be asked for.
+pub const GROWTH_MAX: usize = 100;
+
 /// Bits of a sequence that say which commit of its frame it is.
 pub const FRAME_COMMITS_BITS: u32 = 20;
 /// Commits of a frame of the log, at most.
@@ -150,6 +159,7 @@ const _: () = assert!(
     PART_BYTES_MAX >= 2 * KEY_BYTES + 2 * NAME_BYTES + 4 * CHANGE_BYTES,
     "the largest change fits a part"
 );
+const _: () = assert!(LEVELLED_LEVELS <= LEVELS, "the manifest takes them");
 const _: () = assert!(PAGE_BYTES.is_power_of_two(), "offsets are masked with it");
 const _: () = assert!(
     PAYLOAD_BYTES >= VALUE_BYTES + 2 * KEY_BYTES + 4096,

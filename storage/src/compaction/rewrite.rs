@@ -14,8 +14,8 @@ use crate::{Entry, Finished, RangeTombstone, TableMetadata, TableWriter};
 
 /// What is anywhere but in the sources that are rewritten, and older than they are.
 pub trait Older {
-    /// Whether there may be entries, or range tombstones, of keys from `start` up to, not including,
-    /// `end`. `false` is certain.
+    /// Whether there may be entries, or range tombstones, of keys from `start` up to, not
+    /// including, `end`. `false` is certain.
     fn may_have(&self, start: &[u8], end: &[u8]) -> bool;
 }
 
@@ -55,8 +55,8 @@ impl Produced {
 /// is left out; so there may be no table at all.
 ///
 /// # Errors
-/// Those of reading and writing. What was written until then is of no use, and is to be removed; the
-/// sources are as they were.
+/// Those of reading and writing. What was written until then is of no use, and is to be removed;
+/// the sources are as they were.
 pub async fn rewrite<S: Source, O: Output>(
     sources: Vec<S>,
     tombstones: &[RangeTombstone],

@@ -152,6 +152,11 @@ pub struct Run {
 }
 
 impl Run {
+    /// A run of some tables of a run.
+    pub(crate) const fn of(tables: Vec<Rc<TableMetadata>>) -> Self {
+        Self { tables }
+    }
+
     /// Its tables.
     #[must_use]
     pub fn tables(&self) -> &[Rc<TableMetadata>] {

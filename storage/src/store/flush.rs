@@ -13,12 +13,13 @@
 //! removed, now or by the next opening; the log still has what they hold. If the edit itself fails,
 //! nobody knows whether it is durable: the tables stay, and the next opening decides.
 
-use woodchuck_io::{Disk, Env};
+use woodchuck_io::Env;
 
 use super::Store;
-use crate::compaction::{Older, Output, Retention, rewrite};
+use super::new_tables::NewTables;
+use crate::compaction::{Older, Retention, rewrite};
 use crate::error::StorageError;
-use crate::{Bounds, Edit, Keyspace, Memtable, TableId, TableOptions, TableWriter};
+use crate::{Bounds, Edit, Keyspace, Memtable};
 
 impl<E: Env> Store<E> {
     /// Flushes what a keyspace has in memory. When this returns, all that was applied before is in
@@ -28,11 +29,7 @@ impl<E: Env> Store<E> {
     /// `NoKeyspace`; those of writing tables; `Manifest`. What was not flushed is still in memory.
     pub async fn flush(&self, keyspace: u64) -> Result<(), StorageError> {
         let _flushing = self.inner.flushing.lock().await;
-        {
-            // A flush that was dropped half done may have ended: its memtable is in tables.
-            let _editing = self.inner.editing.lock().await;
-            self.take_over(self.inner.manifest.settled().await?);
-        }
+        self.settle().await?;
         self.freeze(keyspace)?;
         loop {
             let oldest = {
@@ -81,45 +78,13 @@ impl<E: Env> Store<E> {
                 return Err(error);
             }
         };
-        let _editing = self.inner.editing.lock().await;
-        let is_there = self.inner.state.borrow().keyspaces.contains_key(&id);
-        if !is_there {
-            self.give_up(id, &numbers).await;
-            return Ok(());
-        }
-        let run = self.version().keyspace(id).map_or(1, |keyspace| newest_run(keyspace) + 1);
-        let edit = made.iter().fold(Edit::new(), |edit, one| edit.add_table(one.metadata(0, run)));
-        match self.inner.manifest.commit(edit.flushed(id, newest)).await {
-            Ok(version) => {
-                self.take_over(version);
-                Ok(())
-            }
-            Err(error) => {
-                if was_not_written(&error) {
-                    self.give_up(id, &numbers).await;
-                }
-                Err(error)
-            }
-        }
-    }
-
-    /// Removes tables that nothing speaks of. What cannot be removed is an orphan, which the next
-    /// opening removes: nothing depends on it.
-    async fn give_up(&self, keyspace: u64, numbers: &[u64]) {
-        let store = self.version().store();
-        for &number in numbers {
-            let name = TableId { store, keyspace, number }.file_name();
-            let _removed = self.inner.env.disk().remove(&self.inner.directory.join(name)).await;
-        }
-    }
-}
-
-/// Whether it is certain that an edit which failed is not in the manifest.
-fn was_not_written(error: &StorageError) -> bool {
-    match error {
-        StorageError::EditRefused { .. } => true,
-        StorageError::Manifest { source, .. } => source.is_retryable(),
-        _ => false,
+        let edit = |keyspace: &Keyspace| {
+            let run = newest_run(keyspace) + 1;
+            let tables = made.iter().map(|one| one.metadata(0, run));
+            tables.fold(Edit::new(), Edit::add_table).flushed(id, newest)
+        };
+        self.put_in_place(id, &numbers, edit).await?;
+        Ok(())
     }
 }
 
@@ -137,36 +102,4 @@ impl Older for AllTables<'_> {
         let mut runs = self.0.levels().iter().flat_map(|level| level.runs());
         runs.any(|run| run.may_have(start, end))
     }
-}
-
-/// Tables that are made for a keyspace.
-struct NewTables<'a, E: Env> {
-    store: &'a Store<E>,
-    keyspace: u64,
-    options: TableOptions,
-    /// Of the tables that were begun.
-    numbers: Vec<u64>,
-}
-
-impl<'a, E: Env> NewTables<'a, E> {
-    fn of(store: &'a Store<E>, keyspace: &Keyspace) -> Self {
-        let of_keyspace = keyspace.options();
-        let (compression, prefix) = (of_keyspace.compression, of_keyspace.prefix);
-        let options = TableOptions { compression, prefix, ..store.inner.options.table.clone() };
-        Self { store, keyspace: keyspace.id(), options, numbers: Vec::new() }
-    }
-}
-
-impl<E: Env> Output for NewTables<'_, E> {
-    type Disk = E::Disk;
-
-    async fn begin(&mut self) -> Result<TableWriter<E::Disk>, StorageError> {
-        let inner = &*self.store.inner;
-        let number = inner.manifest.take_numbers(1).await?.start;
-        self.numbers.push(number);
-        let id = TableId { store: self.store.version().store(), keyspace: self.keyspace, number };
-        TableWriter::create(inner.env.disk(), &inner.directory, id, self.options.clone()).await
-    }
-
-    async fn pace(&mut self, _bytes: usize) {}
 }

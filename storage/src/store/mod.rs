@@ -27,13 +27,15 @@
 //! the version and drops its memtable in one step, and changes of the version are made one after
 //! the other. The file of a table is removed when no reader can come to it any more.
 
+mod compact;
 mod flush;
+mod new_tables;
 mod options;
 mod sequences;
 mod snapshots;
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -77,6 +79,8 @@ struct Inner<E: Env> {
     editing: Mutex<()>,
     /// Memtables of a keyspace are flushed one after the other, the oldest first.
     flushing: Mutex<()>,
+    /// Tables are compacted by one at a time.
+    compacting: Mutex<()>,
 }
 
 struct State {
@@ -84,8 +88,28 @@ struct State {
     keyspaces: BTreeMap<u64, Memtables>,
     /// The last commit that is in memtables or tables.
     applied: u64,
-    /// Tables that no version has any more, whose files are still there.
+    /// Tables as they stood in older versions, and no longer do: those that are gone, whose files
+    /// are still there, and those that stand in another level now. A reader that holds one may come
+    /// to its file.
     obsolete: Vec<Rc<TableMetadata>>,
+}
+
+impl State {
+    /// Takes out a table whose file nobody can come to any more.
+    fn take_unused(&mut self) -> Option<Rc<TableMetadata>> {
+        loop {
+            let at = self.obsolete.iter().position(|table| Rc::strong_count(table) == 1)?;
+            let table = self.obsolete.swap_remove(at);
+            let keyspace = self.version.keyspace(table.keyspace);
+            let mut live = keyspace.into_iter().flat_map(|keyspace| keyspace.tables());
+            let mut elsewhere = self.obsolete.iter();
+            let is_same = |other: &Rc<TableMetadata>| other.number == table.number;
+            // Of a table that was moved, the last place that anybody holds takes the file along.
+            if !live.any(is_same) && !elsewhere.any(is_same) {
+                return Some(table);
+            }
+        }
+    }
 }
 
 /// What a keyspace has in memory.
@@ -152,6 +176,7 @@ impl<E: Env> Store<E> {
             snapshots: Rc::default(),
             editing: Mutex::new(()),
             flushing: Mutex::new(()),
+            compacting: Mutex::new(()),
         };
         Ok((Self { inner: Rc::new(inner) }, opened))
     }
@@ -230,8 +255,10 @@ impl<E: Env> Store<E> {
                 continue;
             }
             let live = new.into_iter().flat_map(|keyspace| keyspace.tables());
-            let live: BTreeSet<u64> = live.map(|table| table.number).collect();
-            let gone = old.tables().filter(|table| !live.contains(&table.number));
+            let live: BTreeMap<u64, _> = live.map(|table| (table.number, table)).collect();
+            let gone = old.tables().filter(|table| {
+                live.get(&table.number).is_none_or(|there| !Rc::ptr_eq(there, table))
+            });
             state.obsolete.extend(gone.cloned());
         }
         state.keyspaces.retain(|&id, _| version.keyspace(id).is_some());
@@ -341,11 +368,7 @@ impl<E: Env> Store<E> {
     pub async fn remove_obsolete(&self) -> Result<usize, StorageError> {
         let mut removed = 0;
         loop {
-            let unused = {
-                let obsolete = &mut self.inner.state.borrow_mut().obsolete;
-                let unused = obsolete.iter().position(|table| Rc::strong_count(table) == 1);
-                unused.map(|at| obsolete.swap_remove(at))
-            };
+            let unused = self.inner.state.borrow_mut().take_unused();
             let Some(table) = unused else { return Ok(removed) };
             self.inner.tables.forget(table.number);
             let path = self.path_of(&table);

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
+use crate::compaction::LevelledOptions;
 use crate::error::StorageError;
-use crate::limits::{OPEN_TABLES_MAX, TABLE_BYTES};
+use crate::limits::{GROWTH_MAX, OPEN_TABLES_MAX, RUNS_MAX, TABLE_BYTES};
 use crate::options::within;
 use crate::scan::{Add, Append, Largest, MergeOperator};
 use crate::{ManifestOptions, ReadOptions, TableOptions};
@@ -20,6 +21,8 @@ pub struct StoreOptions {
     pub read: ReadOptions,
     /// Bytes of a table, about.
     pub table_bytes: u64,
+    /// When levels of tables are compacted.
+    pub levelled: LevelledOptions,
     /// How many tables stay open, besides those that are being read.
     pub open_tables: usize,
 }
@@ -31,6 +34,7 @@ impl Default for StoreOptions {
             table: TableOptions::default(),
             read: ReadOptions::default(),
             table_bytes: 64 << 20,
+            levelled: LevelledOptions::default(),
             open_tables: 1024,
         }
     }
@@ -40,6 +44,8 @@ impl StoreOptions {
     pub(super) fn check(&self) -> Result<(), StorageError> {
         self.table.check()?;
         within("table_bytes", self.table_bytes as usize, 1, TABLE_BYTES as usize / 4)?;
+        within("the runs of level 0", self.levelled.runs, 1, RUNS_MAX)?;
+        within("the growth of levels", self.levelled.growth as usize, 2, GROWTH_MAX)?;
         within("open_tables", self.open_tables, 1, OPEN_TABLES_MAX)
     }
 }

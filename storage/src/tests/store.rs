@@ -22,6 +22,8 @@ use woodchuck_wal::{Log, LogOptions, Lsn};
 use super::history::draw_key;
 use super::place::{draw_options, quiet, random, run_in, run_on};
 use super::scan::{Commits, Operation, walk};
+use crate::compaction::LevelledOptions;
+use crate::limits::LEVELLED_LEVELS;
 use crate::store::{Operators, Sequences, Snapshot, Store, StoreOptions};
 use crate::{
     BatchView, BlockCache, Bounds, KeyspaceOptions, ManifestOptions, ReadOptions, StorageError,
@@ -34,6 +36,7 @@ const KEYSPACES: [&str; 2] = ["one", "other"];
 
 type Changes = [Vec<Operation>; 2];
 type Flushing = Task<Result<(), StorageError>>;
+type Compacting = Task<Result<u64, StorageError>>;
 
 /// What was committed, over all processes.
 #[derive(Default)]
@@ -45,6 +48,7 @@ struct History {
     acknowledged: u64,
     found_attempted: u64,
     flushes: u64,
+    compactions: u64,
     replayed: u64,
     failures: u64,
     removed: u64,
@@ -72,6 +76,12 @@ impl Process {
             table: draw_options(&mut self.random),
             read: ReadOptions { pin_partitions: self.random.below(2) == 0 },
             table_bytes: [1, 3000, 1 << 20][self.random.below(3) as usize],
+            levelled: LevelledOptions {
+                runs: 1 + self.random.below(4) as usize,
+                // The same in all processes: in every other world levels become deep.
+                base_bytes: [1, 20_000, 1, 1 << 20][self.seed as usize % 4],
+                growth: 2,
+            },
             open_tables: 1 + self.random.below(3) as usize,
         }
     }
@@ -85,14 +95,20 @@ impl Process {
         }
     }
 
+    /// Ends the process if the disk fails, in a world where it may.
     fn check<T>(&self, result: Result<T, StorageError>) -> Option<T> {
+        let may_fail = |error: &StorageError| self.disk_fails() && Self::is_failing_disk(error);
         match result {
             Ok(done) => Some(done),
             Err(error) => {
-                assert!(Self::is_failing_disk(&error), "seed {}: {error}", self.seed);
+                assert!(may_fail(&error), "seed {}: {error}", self.seed);
                 None
             }
         }
+    }
+
+    fn disk_fails(&self) -> bool {
+        self.seed % 4 == 3
     }
 
     async fn open(&mut self) -> Option<Opened> {
@@ -111,7 +127,7 @@ impl Process {
         let (log, _) = match opened.await {
             Ok(opened) => opened,
             Err(error) => {
-                assert!(!error.is_corrupt(), "seed {}: {error}", self.seed);
+                assert!(self.disk_fails() && !error.is_corrupt(), "seed {}: {error}", self.seed);
                 return None;
             }
         };
@@ -210,8 +226,9 @@ impl Process {
         let mut opened = self.open().await?;
         let mut snapshots: Vec<Snapshot> = Vec::new();
         let mut flushing: Option<Flushing> = None;
+        let mut compacting: Option<Compacting> = None;
         loop {
-            match self.random.below(24) {
+            match self.random.below(26) {
                 0..14 => self.commit(&mut opened).await?,
                 14 | 15 => {
                     // A flush goes on beside what comes next, until the next flush is to begin.
@@ -224,6 +241,24 @@ impl Process {
                     let id = opened.keyspaces[self.random.below(2) as usize];
                     let store = opened.store.clone();
                     flushing = Some(self.env.spawn("flush", async move { store.flush(id).await }));
+                }
+                // As compactions do, of which there may be nothing to do.
+                21 | 22 => {
+                    let is_dropped = self.random.below(4) == 0;
+                    if let Some(compaction) = compacting.take().filter(|_| !is_dropped) {
+                        let count = self.check(compaction.await)?;
+                        self.history.borrow_mut().compactions += count;
+                    }
+                    let id = opened.keyspaces[self.random.below(2) as usize];
+                    let store = opened.store.clone();
+                    let compact_some = async move {
+                        let mut count = 0;
+                        while count < 4 && store.compact(id).await? {
+                            count += 1;
+                        }
+                        Ok(count)
+                    };
+                    compacting = Some(self.env.spawn("compaction", compact_some));
                 }
                 16 => opened.log.trim(Lsn::new(Sequences::lsn(opened.store.needed_from()))),
                 17 => {
@@ -294,6 +329,8 @@ fn a_store_has_what_its_log_acknowledged_through_all_crashes() {
             ("commits", history.acknowledged),
             ("found though not acknowledged", history.found_attempted),
             ("flushes", history.flushes),
+            ("compactions", history.compactions),
+            ("files removed", history.removed),
             ("replayed", history.replayed),
             ("failed disks", history.failures),
         ] {
@@ -304,6 +341,8 @@ fn a_store_has_what_its_log_acknowledged_through_all_crashes() {
         ("commits", 40 * SEEDS),
         ("found though not acknowledged", SEEDS / 8),
         ("flushes", 2 * SEEDS),
+        ("compactions", SEEDS),
+        ("files removed", SEEDS),
         ("replayed", 20 * SEEDS),
         ("failed disks", SEEDS / 8),
     ]);
@@ -313,7 +352,9 @@ fn a_store_has_what_its_log_acknowledged_through_all_crashes() {
 async fn small_store(env: &SimEnv) -> Store<SimEnv> {
     env.disk().create_directory(Path::new("/store")).await.expect("a directory can be made");
     env.disk().sync_directory(Path::new("/")).await.expect("its name can be made durable");
-    let options = StoreOptions { manifest: ManifestOptions::small(), ..StoreOptions::default() };
+    let levelled = LevelledOptions { runs: 1, ..LevelledOptions::default() };
+    let manifest = ManifestOptions::small();
+    let options = StoreOptions { manifest, levelled, ..StoreOptions::default() };
     let (operators, cache) = (Operators::default(), BlockCache::new(1 << 20));
     let opened = Store::open(env, Path::new("/store"), options, operators, &cache).await;
     opened.expect("there is nothing").0
@@ -415,5 +456,35 @@ fn a_flush_that_fails_leaves_no_files_and_loses_nothing() {
             let found = store.get(id, key, None).await.expect("the disk is healthy");
             assert_eq!(found.as_deref(), Some(&b"value"[..]));
         }
+    });
+}
+
+#[test]
+fn who_reads_from_a_table_that_goes_down_a_level_and_is_rewritten_there_reads_on() {
+    run_in(&quiet(1), |env| async move {
+        let store = small_store(&env).await;
+        let id = store.create_keyspace("k", KeyspaceOptions::default()).await;
+        let id = id.expect("there is none");
+        put(&store, id, 1, b"one");
+        store.flush(id).await.expect("the disk is healthy");
+        let mut cursor = store.cursor(id, &Bounds::all(), None).expect("it is there");
+        let numbers = |store: &Store<SimEnv>| {
+            let version = store.version();
+            let keyspace = version.keyspace(id).expect("it is there");
+            keyspace.tables().map(|table| (table.number, table.level)).collect::<Vec<_>>()
+        };
+        let before = numbers(&store);
+        assert!(store.compact(id).await.expect("the disk is healthy"));
+        assert_eq!(numbers(&store), [(before[0].0, LEVELLED_LEVELS as u8 - 1)], "as it was");
+        put(&store, id, 2, b"one");
+        store.flush(id).await.expect("the disk is healthy");
+        assert!(store.compact(id).await.expect("the disk is healthy"));
+        assert!(!store.compact(id).await.expect("the disk is healthy"), "there is no more");
+        assert_eq!(store.remove_obsolete().await.expect("the disk is healthy"), 1);
+        cursor.seek_to_first().await.expect("its table is there");
+        assert_eq!(cursor.key(), Some(&b"one"[..]));
+        drop(cursor);
+        assert_eq!(store.remove_obsolete().await.expect("the disk is healthy"), 1);
+        assert_eq!((numbers(&store).len(), table_files(&env).await), (1, 1));
     });
 }

@@ -20,7 +20,7 @@ use crate::{Manifest, ManifestOpened, ManifestOptions, StorageError, TableMetada
 type SimManifest = Manifest<SimEnv>;
 
 /// A table of one keyspace with the keys from `smallest` to `largest`, in run 0 of level 1.
-fn table(keyspace: u64, number: u64, smallest: &str, largest: &str) -> TableMetadata {
+pub(super) fn table(keyspace: u64, number: u64, smallest: &str, largest: &str) -> TableMetadata {
     TableMetadata {
         keyspace,
         number,
