@@ -98,6 +98,18 @@ pub enum StorageError {
         /// What the log said.
         source: LogError,
     },
+    /// Writers are further ahead of flushes and compactions than they may be. Nothing was taken;
+    /// trying again later helps.
+    Busy {
+        /// What there is too much of.
+        what: &'static str,
+    },
+    /// The store is behind, and flushes or compactions fail. Nothing was taken. They are tried
+    /// again by themselves.
+    Failing {
+        /// Why they fail.
+        source: Box<StorageError>,
+    },
     /// There is no keyspace with this number, or not any more.
     NoKeyspace {
         /// The number.
@@ -191,6 +203,16 @@ impl fmt::Display for StorageError {
             Self::Manifest { directory, source } => {
                 write!(formatter, "the manifest in {directory}: {source}")
             }
+            Self::Busy { what } => write!(
+                formatter,
+                "the store is behind with flushes and compactions (the {what} is full): try again \
+                 later"
+            ),
+            Self::Failing { source } => write!(
+                formatter,
+                "the store is behind and takes nothing more, because flushes or compactions fail; \
+                 they are tried again by themselves: {source}"
+            ),
             Self::NoKeyspace { id } => {
                 write!(formatter, "there is no keyspace {id}: it was dropped, or never created")
             }
@@ -207,6 +229,7 @@ impl Error for StorageError {
         match self {
             Self::Io { source, .. } => Some(&**source),
             Self::Manifest { source, .. } => Some(source),
+            Self::Failing { source } => Some(&**source),
             _ => None,
         }
     }

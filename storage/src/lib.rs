@@ -5,7 +5,7 @@
 //! commit changes. [`Memtable`]: what is not in a table yet. The [`Manifest`], which says which
 //! keyspaces and tables there are. What a snapshot sees of all these ([`scan`]), and how sources
 //! are rewritten into tables ([`compaction`]). The [`Store`](store::Store) of these, over its
-//! owner's log, which flushes when it is told to; compaction is not here yet.
+//! owner's log, which flushes and compacts by itself, and slows writers who are faster.
 //! `docs/store-format.md` has the bytes.
 //!
 //! **How data flows.** A writer is given entries in order, and makes blocks of them, a partition of
@@ -15,9 +15,8 @@
 //! and belongs to one shard's thread. What is live is the manifest's to say: an [`Edit`] becomes
 //! durable as a whole, and makes a new [`Version`], which readers hold for as long as they need it.
 //!
-//! **What must never be here.** Clocks, and tasks but the log's of the manifest: what expires is
-//! told with its time, and whoever asks knows what time it is. Anything that knows what a topic or
-//! a protocol is.
+//! **What must never be here.** A clock for anything but the end of entries and rests between
+//! tries: nothing is paced by time. Anything that knows what a topic or a protocol is.
 //!
 //! # What is promised
 //!

@@ -140,6 +140,18 @@ pub const RUNS_MAX: usize = 64;
 /// Largest growth from level to level that can be asked for.
 pub const GROWTH_MAX: usize = 100;
 
+/// Bytes that are rewritten before other tasks of the group have their turn.
+pub const BEAT_BYTES: usize = 64 << 10;
+/// How long a flush or compaction that failed is left alone, in milliseconds.
+pub const RETRY_MS: u64 = 500;
+/// Bytes of work that a byte which is to be written waits for, at the highest pressure: more than
+/// a byte ever causes, so that writers are slower then than what they wait for.
+pub const WORK_PER_BYTE: u64 = 256;
+/// Writers that can wait in line.
+pub const WAITING_WRITERS: usize = 1 << 16;
+/// Tables that compactions keep open, besides those that they read.
+pub const COMPACTION_OPEN_TABLES: usize = 16;
+
 /// Bits of a sequence that say which commit of its frame it is.
 pub const FRAME_COMMITS_BITS: u32 = 20;
 /// Commits of a frame of the log, at most.

@@ -36,6 +36,6 @@ mod pick;
 mod retention;
 mod rewrite;
 
-pub use pick::{LevelledOptions, Pick, pick_levelled};
+pub use pick::{LevelledOptions, Pick, levelled_debt, pick_levelled};
 pub use retention::Retention;
 pub use rewrite::{Older, Output, Produced, rewrite};

@@ -118,6 +118,36 @@ pub fn pick_levelled(keyspace: &Keyspace, options: &LevelledOptions) -> Option<P
     if level == 0 { pick_runs(keyspace, targets.base) } else { pick_table(keyspace, level) }
 }
 
+/// About how many bytes of tables are to be read until the levels of a levelled keyspace are as
+/// they are meant to be. Where it is not 0, there is something to pick.
+///
+/// What goes down a level is read with what it overlaps there, which is taken to be its share of
+/// that level.
+#[must_use]
+pub fn levelled_debt(keyspace: &Keyspace, options: &LevelledOptions) -> u64 {
+    let sizes = sizes(keyspace);
+    let targets = Targets::of(&sizes, options);
+    let runs = keyspace.levels().first().map_or(0, |level| level.runs().count());
+    let (mut debt, mut coming) = (0_u64, 0_u64);
+    if runs >= options.runs || sizes[0] >= options.base_bytes {
+        let below = sizes[targets.base].min(sizes[0].saturating_mul(options.growth));
+        debt = sizes[0] + below;
+        coming = sizes[0];
+    }
+    for level in 1..LEVELLED_LEVELS - 1 {
+        let size = sizes[level] + if level >= targets.base { coming } else { 0 };
+        let excess = size.saturating_sub(targets.bytes[level]);
+        if excess > 0 {
+            let share = u128::from(sizes[level + 1]) * u128::from(excess) / u128::from(size);
+            debt = debt.saturating_add(excess).saturating_add(share as u64);
+        }
+        if level >= targets.base {
+            coming = excess;
+        }
+    }
+    debt
+}
+
 /// All of level 0, and what it overlaps in the base.
 fn pick_runs(keyspace: &Keyspace, base: usize) -> Option<Pick> {
     let runs = keyspace.levels().first()?.runs();

@@ -12,7 +12,7 @@
 
 use std::rc::Rc;
 
-use woodchuck_io::Env;
+use woodchuck_io::{Env, Group};
 
 use super::Store;
 use super::new_tables::NewTables;
@@ -53,7 +53,7 @@ impl<E: Env> Store<E> {
             now_ms: self.now_ms(),
             operator: operator.as_deref(),
         };
-        let tables = &self.inner.tables;
+        let tables = &self.inner.compaction_tables;
         let mut tombstones: Vec<RangeTombstone> = Vec::new();
         for table in pick.tables().filter(|table| table.range_tombstones > 0) {
             let table = tables.table(table.keyspace, table.number).await?;
@@ -61,7 +61,7 @@ impl<E: Env> Store<E> {
         }
         let runs = pick.inputs.iter().map(|run| Rc::new(Run::of(run.clone())));
         let sources = runs.map(|run| RunCursor::new(run, tables.clone(), Bounds::all())).collect();
-        let mut output = NewTables::of(self, keyspace);
+        let mut output = NewTables::of(self, keyspace, Group::Compaction);
         let bytes = self.inner.options.table_bytes;
         let older = Below { keyspace, level: usize::from(pick.into) };
         let made = rewrite(sources, &tombstones, retention, &older, &mut output, bytes).await;

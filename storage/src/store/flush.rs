@@ -13,7 +13,7 @@
 //! removed, now or by the next opening; the log still has what they hold. If the edit itself fails,
 //! nobody knows whether it is durable: the tables stay, and the next opening decides.
 
-use woodchuck_io::Env;
+use woodchuck_io::{Env, Group};
 
 use super::Store;
 use super::new_tables::NewTables;
@@ -28,9 +28,22 @@ impl<E: Env> Store<E> {
     /// # Errors
     /// `NoKeyspace`; those of writing tables; `Manifest`. What was not flushed is still in memory.
     pub async fn flush(&self, keyspace: u64) -> Result<(), StorageError> {
+        {
+            let state = &mut *self.inner.state.borrow_mut();
+            let memtables = state.keyspaces.get_mut(&keyspace);
+            memtables.ok_or(StorageError::NoKeyspace { id: keyspace })?.freeze();
+            state.measure_memory();
+        }
+        self.flush_frozen(keyspace).await
+    }
+
+    /// Flushes the memtables of a keyspace that are frozen.
+    ///
+    /// # Errors
+    /// As with [`flush`](Self::flush).
+    pub(super) async fn flush_frozen(&self, keyspace: u64) -> Result<(), StorageError> {
         let _flushing = self.inner.flushing.lock().await;
         self.settle().await?;
-        self.freeze(keyspace)?;
         loop {
             let oldest = {
                 let state = self.inner.state.borrow();
@@ -40,17 +53,6 @@ impl<E: Env> Store<E> {
             let Some(oldest) = oldest else { return Ok(()) };
             self.flush_memtable(keyspace, &oldest).await?;
         }
-    }
-
-    fn freeze(&self, id: u64) -> Result<(), StorageError> {
-        let mut state = self.inner.state.borrow_mut();
-        let memtables = state.keyspaces.get_mut(&id).ok_or(StorageError::NoKeyspace { id })?;
-        if !memtables.active.is_empty() {
-            let active = std::mem::take(&mut memtables.active);
-            active.freeze();
-            memtables.frozen.push_back(active);
-        }
-        Ok(())
     }
 
     async fn flush_memtable(&self, id: u64, memtable: &Memtable) -> Result<(), StorageError> {
@@ -64,7 +66,7 @@ impl<E: Env> Store<E> {
             now_ms: self.now_ms(),
             operator: operator.as_deref(),
         };
-        let mut output = NewTables::of(self, keyspace);
+        let mut output = NewTables::of(self, keyspace, Group::Flush);
         let sources = vec![memtable.cursor(Bounds::all())];
         let tombstones = memtable.range_tombstones();
         let bytes = self.inner.options.table_bytes;

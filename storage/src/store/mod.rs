@@ -13,12 +13,15 @@
 //! 1. **Opening.** The owner opens the store, and gives it every commit of the log that holds a
 //!    batch, in the order of the log ([`apply`](Store::apply)). What is in tables already is passed
 //!    over.
-//! 2. **Writing.** A batch is [checked](Store::check), and submitted to the log. When it is
-//!    durable, it is applied, in the order of the log.
+//! 2. **Writing.** A batch is [admitted](Store::admit), [checked](Store::check), and submitted to
+//!    the log. When it is durable, it is applied, in the order of the log.
 //! 3. **Trimming.** The log keeps its commits from [`needed_from`](Store::needed_from) on.
 //!
 //! A commit's **sequence** is its place in the log. What is applied is seen by all reads that begin
 //! afterwards, and by no snapshot that was taken before.
+//!
+//! 4. **Maintenance.** The owner runs [`maintain`](Store::maintain) as a task, which flushes and
+//!    compacts. What is too far back in the log, it has [flushed](Store::flush_older_than).
 //!
 //! # How readers and changes go together
 //!
@@ -27,10 +30,12 @@
 //! the version and drops its memtable in one step, and changes of the version are made one after
 //! the other. The file of a table is removed when no reader can come to it any more.
 
+mod background;
 mod compact;
 mod flush;
 mod new_tables;
 mod options;
+mod pacing;
 mod sequences;
 mod snapshots;
 
@@ -40,15 +45,20 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use bytes::Bytes;
+use event_listener::Event;
 use futures_util::lock::Mutex;
-use woodchuck_io::{Disk, Env};
+use woodchuck_io::{Disk, Env, Group};
 
+use background::Failures;
 pub use options::{Operators, StoreOptions};
+use pacing::{Behind, Pacer};
+pub use pacing::{Limit, PacingOptions};
 pub use sequences::Sequences;
 pub use snapshots::Snapshot;
 use snapshots::Snapshots;
 
 use crate::error::StorageError;
+use crate::limits::COMPACTION_OPEN_TABLES;
 use crate::scan::{self, Layer, MergeOperator, SnapshotCursor, View};
 use crate::{
     BatchView, BlockCache, Bounds, Edit, Keyspace, KeyspaceOptions, Manifest, ManifestOpened,
@@ -73,6 +83,8 @@ struct Inner<E: Env> {
     operators: Operators,
     manifest: Manifest<E>,
     tables: Tables<E::Disk>,
+    /// The same as compactions read them: in their share of the disk, and past the cache.
+    compaction_tables: Tables<E::Disk>,
     state: RefCell<State>,
     snapshots: Rc<Snapshots>,
     /// Who changes the version holds it, so that what readers see changes in the manifest's order.
@@ -81,6 +93,12 @@ struct Inner<E: Env> {
     flushing: Mutex<()>,
     /// Tables are compacted by one at a time.
     compacting: Mutex<()>,
+    /// A memtable was frozen.
+    flush_wanted: Event,
+    /// There are other tables than before.
+    compaction_wanted: Event,
+    failures: RefCell<Failures>,
+    pacer: Pacer,
 }
 
 struct State {
@@ -92,9 +110,37 @@ struct State {
     /// are still there, and those that stand in another level now. A reader that holds one may come
     /// to its file.
     obsolete: Vec<Rc<TableMetadata>>,
+    /// How far the tables of the version are behind.
+    behind: Behind,
+    /// What the active memtables take, and what all take, in bytes.
+    active_bytes: usize,
+    memory: usize,
 }
 
 impl State {
+    fn measure_memory(&mut self) {
+        let all = self.keyspaces.values();
+        self.active_bytes = all.clone().map(|memtables| memtables.active.bytes()).sum();
+        let frozen = all.flat_map(|memtables| &memtables.frozen);
+        self.memory = self.active_bytes + frozen.map(Memtable::bytes).sum::<usize>();
+    }
+
+    /// Freezes the active memtable that takes the most memory. Returns whether it has anything.
+    fn freeze_largest(&mut self) -> bool {
+        let all = self.keyspaces.values_mut().filter(|memtables| !memtables.active.is_empty());
+        let Some(memtables) = all.max_by_key(|memtables| memtables.active.bytes()) else {
+            return false;
+        };
+        self.active_bytes -= memtables.active.bytes();
+        memtables.freeze();
+        self.active_bytes += memtables.active.bytes();
+        true
+    }
+
+    fn pressure(&self, options: &PacingOptions) -> (u64, &'static str) {
+        self.behind.pressure(self.memory, options)
+    }
+
     /// Takes out a table whose file nobody can come to any more.
     fn take_unused(&mut self) -> Option<Rc<TableMetadata>> {
         loop {
@@ -127,6 +173,16 @@ impl Memtables {
         [&self.active].into_iter().chain(self.frozen.iter().rev()).cloned().collect()
     }
 
+    /// Puts an empty memtable in the place of the active one, which is to be flushed, if it has
+    /// anything.
+    fn freeze(&mut self) {
+        if !self.active.is_empty() {
+            let active = std::mem::take(&mut self.active);
+            active.freeze();
+            self.frozen.push_back(active);
+        }
+    }
+
     /// The oldest commit of which something is in memory.
     fn oldest(&self) -> Option<u64> {
         let all = self.frozen.iter().chain([&self.active]);
@@ -150,21 +206,23 @@ impl<E: Env> Store<E> {
         options.check()?;
         let (manifest, opened) = Manifest::open(env, directory, options.manifest).await?;
         let version = manifest.version();
-        let tables = Tables::new(
-            env.disk(),
-            directory.to_owned(),
-            version.store(),
-            cache,
-            options.read,
-            options.open_tables,
-        );
+        let open_tables = |env: &E, cache: &BlockCache, most: usize| {
+            let (directory, store) = (directory.to_owned(), version.store());
+            Tables::new(env.disk(), directory, store, cache, options.read, most)
+        };
+        let tables = open_tables(env, cache, options.open_tables);
+        let in_background = env.in_group(Group::Compaction);
+        let compaction_tables =
+            open_tables(&in_background, &BlockCache::new(0), COMPACTION_OPEN_TABLES);
         let keyspaces = version.keyspaces().map(|keyspace| {
             let flushed = keyspace.flushed();
             (keyspace.id(), Memtables { flushed, ..Memtables::default() })
         });
         let keyspaces: BTreeMap<u64, Memtables> = keyspaces.collect();
         let applied = keyspaces.values().map(|memtables| memtables.flushed).max().unwrap_or(0);
-        let state = State { version, keyspaces, applied, obsolete: Vec::new() };
+        let behind = Behind::of(&version, &options.levelled);
+        let (obsolete, active_bytes, memory) = (Vec::new(), 0, 0);
+        let state = State { version, keyspaces, applied, obsolete, behind, active_bytes, memory };
         let inner = Inner {
             env: env.clone(),
             directory: directory.to_owned(),
@@ -172,11 +230,16 @@ impl<E: Env> Store<E> {
             operators,
             manifest,
             tables,
+            compaction_tables,
             state: RefCell::new(state),
             snapshots: Rc::default(),
             editing: Mutex::new(()),
             flushing: Mutex::new(()),
             compacting: Mutex::new(()),
+            flush_wanted: Event::new(),
+            compaction_wanted: Event::new(),
+            failures: RefCell::default(),
+            pacer: Pacer::default(),
         };
         Ok((Self { inner: Rc::new(inner) }, opened))
     }
@@ -204,9 +267,7 @@ impl<E: Env> Store<E> {
     /// About how much memory the memtables take, in bytes.
     #[must_use]
     pub fn memtable_bytes(&self) -> usize {
-        let state = self.inner.state.borrow();
-        let all = state.keyspaces.values().flat_map(Memtables::newest_first);
-        all.map(|memtable| memtable.bytes()).sum()
+        self.inner.state.borrow().memory
     }
 
     /// Creates a keyspace. When this returns its number, it is durable.
@@ -248,6 +309,9 @@ impl<E: Env> Store<E> {
     /// holds `editing`.
     fn take_over(&self, version: Rc<Version>) {
         let state = &mut *self.inner.state.borrow_mut();
+        if Rc::ptr_eq(&state.version, &version) {
+            return;
+        }
         let before = std::mem::replace(&mut state.version, Rc::clone(&version));
         for old in before.keyspaces() {
             let new = version.keyspace(old.id());
@@ -269,6 +333,13 @@ impl<E: Env> Store<E> {
                 memtable.sequences().is_some_and(|(_, newest)| newest > keyspace.flushed())
             });
         }
+        state.measure_memory();
+        state.behind = Behind::of(&version, &self.inner.options.levelled);
+        let (pressure, _) = state.pressure(&self.inner.options.pacing);
+        if pressure == 0 {
+            self.inner.pacer.release();
+        }
+        self.inner.compaction_wanted.notify(1);
     }
 
     /// Whether a batch can be committed: its keyspaces are there. One that is dropped before the
@@ -295,10 +366,64 @@ impl<E: Env> Store<E> {
             if sequence > memtables.flushed {
                 let newest = memtables.active.sequences().map_or(0, |(_, newest)| newest);
                 assert!(newest <= sequence, "commits are applied in the order of the log");
+                let before = memtables.active.bytes();
                 memtables.active.insert(&entry);
+                let after = memtables.active.bytes();
+                state.active_bytes = state.active_bytes - before + after;
+                state.memory = state.memory - before + after;
             }
         }
         state.applied = state.applied.max(sequence);
+        // Behind the last entry: a memtable has the whole of a commit.
+        let mut has_frozen = false;
+        while state.active_bytes > self.inner.options.pacing.memtable_bytes
+            && state.freeze_largest()
+        {
+            has_frozen = true;
+        }
+        if has_frozen {
+            self.inner.flush_wanted.notify(1);
+        }
+    }
+
+    /// Waits until `bytes` may be committed: who writes faster than the store can put in order is
+    /// slowed, by what flushes and compactions have done meanwhile. To be awaited before a batch of
+    /// so many bytes goes to the log. Writers go on in the order of the calls.
+    ///
+    /// # Errors
+    /// `Busy` if the store is too far behind; `Failing` if it is behind because flushes or
+    /// compactions fail.
+    pub async fn admit(&self, bytes: usize) -> Result<(), StorageError> {
+        let pressure = self.check_pressure()?;
+        if let Some(turn) = self.inner.pacer.line_up(bytes, pressure)? {
+            // It is never dropped unanswered.
+            let _told = turn.await;
+            self.check_pressure()?;
+        }
+        Ok(())
+    }
+
+    fn check_pressure(&self) -> Result<u64, StorageError> {
+        let (pressure, what) = self.inner.state.borrow().pressure(&self.inner.options.pacing);
+        if pressure > 0
+            && let Some(error) = self.inner.failures.borrow().any()
+        {
+            return Err(StorageError::Failing { source: Box::new(error.clone()) });
+        }
+        if pressure >= 1000 { Err(StorageError::Busy { what }) } else { Ok(pressure) }
+    }
+
+    /// Begins flushes of all that holds commits older than this one, so that the log needs to keep
+    /// no more than what comes from it on.
+    pub fn flush_older_than(&self, sequence: u64) {
+        let state = &mut *self.inner.state.borrow_mut();
+        for memtables in state.keyspaces.values_mut() {
+            if memtables.active.sequences().is_some_and(|(oldest, _)| oldest < sequence) {
+                memtables.freeze();
+            }
+        }
+        state.measure_memory();
+        self.inner.flush_wanted.notify(1);
     }
 
     /// A snapshot of all keyspaces, as they are now.
@@ -371,6 +496,7 @@ impl<E: Env> Store<E> {
             let unused = self.inner.state.borrow_mut().take_unused();
             let Some(table) = unused else { return Ok(removed) };
             self.inner.tables.forget(table.number);
+            self.inner.compaction_tables.forget(table.number);
             let path = self.path_of(&table);
             if let Err(error) = self.inner.env.disk().remove(&path).await
                 && error.kind() != std::io::ErrorKind::NotFound

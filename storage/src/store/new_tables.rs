@@ -1,27 +1,33 @@
 //! Tables that flushes and compactions make.
 
-use woodchuck_io::{Disk, Env};
+use woodchuck_io::{Disk, Env, Group};
 
 use super::Store;
 use crate::compaction::Output;
 use crate::error::StorageError;
+use crate::limits::BEAT_BYTES;
 use crate::{Edit, Keyspace, TableId, TableOptions, TableWriter};
 
 /// Tables that are made for a keyspace.
 pub(super) struct NewTables<'a, E: Env> {
     store: &'a Store<E>,
+    /// Of the group whose work it is.
+    env: E,
     keyspace: u64,
     options: TableOptions,
+    /// Bytes that were read since others had their turn.
+    beat: usize,
     /// Of the tables that were begun.
     pub(super) numbers: Vec<u64>,
 }
 
 impl<'a, E: Env> NewTables<'a, E> {
-    pub(super) fn of(store: &'a Store<E>, keyspace: &Keyspace) -> Self {
+    pub(super) fn of(store: &'a Store<E>, keyspace: &Keyspace, group: Group) -> Self {
+        let env = store.inner.env.in_group(group);
         let of_keyspace = keyspace.options();
         let (compression, prefix) = (of_keyspace.compression, of_keyspace.prefix);
         let options = TableOptions { compression, prefix, ..store.inner.options.table.clone() };
-        Self { store, keyspace: keyspace.id(), options, numbers: Vec::new() }
+        Self { store, env, keyspace: keyspace.id(), options, beat: 0, numbers: Vec::new() }
     }
 }
 
@@ -33,10 +39,17 @@ impl<E: Env> Output for NewTables<'_, E> {
         let number = inner.manifest.take_numbers(1).await?.start;
         self.numbers.push(number);
         let id = TableId { store: self.store.version().store(), keyspace: self.keyspace, number };
-        TableWriter::create(inner.env.disk(), &inner.directory, id, self.options.clone()).await
+        TableWriter::create(self.env.disk(), &inner.directory, id, self.options.clone()).await
     }
 
-    async fn pace(&mut self, _bytes: usize) {}
+    async fn pace(&mut self, bytes: usize) {
+        self.store.inner.pacer.work(bytes);
+        self.beat += bytes;
+        if self.beat >= BEAT_BYTES {
+            self.beat = 0;
+            self.env.yield_now().await;
+        }
+    }
 }
 
 impl<E: Env> Store<E> {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
+use super::pacing::PacingOptions;
 use crate::compaction::LevelledOptions;
 use crate::error::StorageError;
 use crate::limits::{GROWTH_MAX, OPEN_TABLES_MAX, RUNS_MAX, TABLE_BYTES};
@@ -23,6 +24,8 @@ pub struct StoreOptions {
     pub table_bytes: u64,
     /// When levels of tables are compacted.
     pub levelled: LevelledOptions,
+    /// How far flushes and compactions may be behind.
+    pub pacing: PacingOptions,
     /// How many tables stay open, besides those that are being read.
     pub open_tables: usize,
 }
@@ -35,6 +38,7 @@ impl Default for StoreOptions {
             read: ReadOptions::default(),
             table_bytes: 64 << 20,
             levelled: LevelledOptions::default(),
+            pacing: PacingOptions::default(),
             open_tables: 1024,
         }
     }
@@ -46,6 +50,7 @@ impl StoreOptions {
         within("table_bytes", self.table_bytes as usize, 1, TABLE_BYTES as usize / 4)?;
         within("the runs of level 0", self.levelled.runs, 1, RUNS_MAX)?;
         within("the growth of levels", self.levelled.growth as usize, 2, GROWTH_MAX)?;
+        self.pacing.check(&self.levelled)?;
         within("open_tables", self.open_tables, 1, OPEN_TABLES_MAX)
     }
 }

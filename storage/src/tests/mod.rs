@@ -14,6 +14,7 @@ mod history;
 mod manifest;
 mod memtable;
 mod model;
+mod pacing;
 mod picks;
 mod place;
 mod reads;

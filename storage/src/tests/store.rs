@@ -24,7 +24,7 @@ use super::place::{draw_options, quiet, random, run_in, run_on};
 use super::scan::{Commits, Operation, walk};
 use crate::compaction::LevelledOptions;
 use crate::limits::LEVELLED_LEVELS;
-use crate::store::{Operators, Sequences, Snapshot, Store, StoreOptions};
+use crate::store::{Limit, Operators, PacingOptions, Sequences, Snapshot, Store, StoreOptions};
 use crate::{
     BatchView, BlockCache, Bounds, KeyspaceOptions, ManifestOptions, ReadOptions, StorageError,
     WriteBatch,
@@ -49,6 +49,7 @@ struct History {
     found_attempted: u64,
     flushes: u64,
     compactions: u64,
+    refused: u64,
     replayed: u64,
     failures: u64,
     removed: u64,
@@ -82,8 +83,26 @@ impl Process {
                 base_bytes: [1, 20_000, 1, 1 << 20][self.seed as usize % 4],
                 growth: 2,
             },
+            pacing: self.pacing(),
             open_tables: 1 + self.random.below(3) as usize,
         }
+    }
+
+    /// In every other world the store flushes and compacts by itself, and is often behind.
+    fn pacing(&mut self) -> PacingOptions {
+        if !self.is_maintained() {
+            return PacingOptions::default();
+        }
+        PacingOptions {
+            memtable_bytes: 1 + self.random.below(6000) as usize,
+            memory: Limit { slow: 6000, busy: 6001 + self.random.below(20_000) },
+            runs: Limit { slow: 4, busy: 5 + self.random.below(6) },
+            debt: Limit { slow: 0, busy: 1 + self.random.below(100_000) },
+        }
+    }
+
+    fn is_maintained(&self) -> bool {
+        self.seed % 2 == 1
     }
 
     /// Whether the disk was told to fail, and this is that.
@@ -91,6 +110,7 @@ impl Process {
         match error {
             StorageError::Io { .. } | StorageError::Abandoned => true,
             StorageError::Manifest { source, .. } => !source.is_corrupt(),
+            StorageError::Failing { source } => Self::is_failing_disk(source),
             _ => false,
         }
     }
@@ -184,6 +204,14 @@ impl Process {
         }
         let mut bytes = Vec::new();
         batch.encode(&mut bytes);
+        match opened.store.admit(bytes.len()).await {
+            Err(StorageError::Busy { .. }) => {
+                assert!(self.is_maintained(), "seed {}: nobody is to be refused", self.seed);
+                self.history.borrow_mut().refused += 1;
+                return Some(());
+            }
+            admitted => self.check(admitted)?,
+        }
         self.history.borrow_mut().attempted = Some((changes.clone(), bytes.clone()));
         let view = BatchView::parse(&bytes).expect("it was encoded");
         opened.store.check(&view).expect("the keyspaces are there");
@@ -224,6 +252,8 @@ impl Process {
 
     async fn run(mut self) -> Option<()> {
         let mut opened = self.open().await?;
+        let maintenance = opened.store.clone().maintain();
+        let _maintenance = self.is_maintained().then(|| self.env.spawn("maintenance", maintenance));
         let mut snapshots: Vec<Snapshot> = Vec::new();
         let mut flushing: Option<Flushing> = None;
         let mut compacting: Option<Compacting> = None;
@@ -244,8 +274,7 @@ impl Process {
                 }
                 // As compactions do, of which there may be nothing to do.
                 21 | 22 => {
-                    let is_dropped = self.random.below(4) == 0;
-                    if let Some(compaction) = compacting.take().filter(|_| !is_dropped) {
+                    if let Some(compaction) = compacting.take() {
                         let count = self.check(compaction.await)?;
                         self.history.borrow_mut().compactions += count;
                     }
@@ -258,7 +287,14 @@ impl Process {
                         }
                         Ok(count)
                     };
-                    compacting = Some(self.env.spawn("compaction", compact_some));
+                    let compaction = self.env.spawn("compaction", compact_some);
+                    // Every fourth is dropped somewhere on its way.
+                    if self.random.below(4) == 0 {
+                        self.env.sleep(Duration::from_micros(self.random.below(1000))).await;
+                        drop(compaction);
+                    } else {
+                        compacting = Some(compaction);
+                    }
                 }
                 16 => opened.log.trim(Lsn::new(Sequences::lsn(opened.store.needed_from()))),
                 17 => {
@@ -330,6 +366,7 @@ fn a_store_has_what_its_log_acknowledged_through_all_crashes() {
             ("found though not acknowledged", history.found_attempted),
             ("flushes", history.flushes),
             ("compactions", history.compactions),
+            ("refused", history.refused),
             ("files removed", history.removed),
             ("replayed", history.replayed),
             ("failed disks", history.failures),
@@ -342,6 +379,7 @@ fn a_store_has_what_its_log_acknowledged_through_all_crashes() {
         ("found though not acknowledged", SEEDS / 8),
         ("flushes", 2 * SEEDS),
         ("compactions", SEEDS),
+        ("refused", SEEDS),
         ("files removed", SEEDS),
         ("replayed", 20 * SEEDS),
         ("failed disks", SEEDS / 8),
