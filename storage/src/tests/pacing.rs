@@ -117,6 +117,47 @@ fn writers_at_full_speed_are_slowed_and_go_on_all_the_time() {
     }
 }
 
+/// Fills memory until writers are slowed, with nobody to flush.
+fn press(store: &Store<SimEnv>, id: u64) {
+    let mut sequence = 0;
+    while (store.memtable_bytes() as u64) < options().pacing.memory.slow + 1000 {
+        sequence += 1;
+        let (mut batch, mut bytes) = (WriteBatch::new(), Vec::new());
+        let key = u64::to_be_bytes(sequence);
+        batch.put(id, &key, &[7; VALUE_BYTES]).expect("it is within all bounds");
+        batch.encode(&mut bytes);
+        store.apply(sequence, &BatchView::parse(&bytes).expect("it was encoded"));
+    }
+}
+
+#[test]
+fn who_waits_for_more_work_than_there_is_goes_on_when_it_is_done() {
+    run_in(&quiet(1), |env| async move {
+        let (store, id, maintenance) = maintained(&env).await;
+        drop(maintenance);
+        press(&store, id);
+        let _maintenance = env.spawn("maintenance", store.clone().maintain());
+        store.admit(1 << 20).await.expect("there is room");
+        assert!((store.memtable_bytes() as u64) < options().pacing.memory.slow);
+    });
+}
+
+#[test]
+fn who_waits_when_a_flush_fails_is_told() {
+    let world = quiet(1);
+    let machine = world.machine("one");
+    let disk = world.disk(machine);
+    run_on(&world, machine, move |env| async move {
+        let (store, id, maintenance) = maintained(&env).await;
+        drop(maintenance);
+        press(&store, id);
+        disk.fail_next(DiskOperation::Sync, u32::MAX, ErrorKind::StorageFull);
+        let _maintenance = env.spawn("maintenance", store.clone().maintain());
+        let error = store.admit(1 << 20).await.expect_err("nothing can be flushed");
+        assert!(matches!(error, StorageError::Failing { .. }), "{error}");
+    });
+}
+
 #[test]
 fn who_would_wait_for_what_fails_is_told_why_and_goes_on_when_it_succeeds() {
     let world = quiet(1);
