@@ -139,6 +139,16 @@ pub const OPEN_TABLES_MAX: usize = 1 << 16;
 pub const RUNS_MAX: usize = 64;
 /// Largest growth from level to level that can be asked for.
 pub const GROWTH_MAX: usize = 100;
+/// Most tables of the level below its own that a table can be asked to lie over.
+pub const OVERLAP_MAX: usize = 1000;
+/// Largest part of one thing in another that can be asked for, in percent.
+pub const PERCENT_MAX: u64 = 10_000;
+
+/// Tables of a run that a universal or FIFO keyspace has rewritten, about: those of larger runs are
+/// longer, so that one edit has room for all tables of several runs.
+pub const RUN_TABLES: u64 = 256;
+/// Tables that go at a time because all in them has ended.
+pub const TABLES_REMOVED: usize = 1024;
 
 /// Bytes that are rewritten before other tasks of the group have their turn.
 pub const BEAT_BYTES: usize = 64 << 10;
@@ -171,6 +181,7 @@ const _: () = assert!(
     PART_BYTES_MAX >= 2 * KEY_BYTES + 2 * NAME_BYTES + 4 * CHANGE_BYTES,
     "the largest change fits a part"
 );
+const _: () = assert!(TABLES_REMOVED * CHANGE_BYTES < EDIT_BYTES, "they fit an edit");
 const _: () = assert!(LEVELLED_LEVELS <= LEVELS, "the manifest takes them");
 const _: () = assert!(PAGE_BYTES.is_power_of_two(), "offsets are masked with it");
 const _: () = assert!(

@@ -48,6 +48,7 @@
 //!
 //! So each batch has one encoding, and what was decoded is encoded to the same bytes.
 
+mod ends;
 mod error;
 mod view;
 
@@ -64,6 +65,9 @@ use crate::varint::{put_varint, varint_bytes};
 
 /// The version of the encoding.
 const VERSION: u8 = 1;
+
+/// Bytes of the time at which a value ends.
+const END_BYTES: usize = 8;
 
 /// Collects changes for one commit.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -158,7 +162,7 @@ impl Base {
             Self::Deletion => Size { ranges: 0, points: 1, bytes: 1 + string_bytes(key.len()) },
             Self::Value(value) => Size::of_value(key, value.len()),
             Self::Expiring(_, value) => {
-                Size::of_value(key, value.len()).plus(Size { bytes: 8, ..Size::default() })
+                Size::of_value(key, value.len()).plus(Size { bytes: END_BYTES, ..Size::default() })
             }
         }
     }

@@ -2,12 +2,13 @@
 //!
 //! **How data flows.** [`rewrite`](rewrite::rewrite) walks over the entries of its sources, one key
 //! after the other. `Retention` is given the versions of a key, newest first, and says which
-//! remain. They go into tables that end at a length, between two keys; range tombstones are cut
-//! where tables end, so that no two tables of one rewriting have a key in common.
+//! remain. They go into tables that end where [`Cuts`] says, between two keys; range tombstones are
+//! cut where tables end, so that no two tables of one rewriting have a key in common.
 //!
 //! A flush is the same, of one memtable, with all that is older elsewhere.
 //!
-//! [`pick_levelled`] says which tables are rewritten next.
+//! [`pick_levelled`], [`pick_universal`] and [`pick_fifo`] say which tables are rewritten, or
+//! removed, next.
 //!
 //! **What must never be here.** When that is done; what becomes of the old tables.
 //!
@@ -31,11 +32,16 @@
 //! A version in a newer stripe that hides one in an older stripe stays with it: newer snapshots see
 //! the one, older snapshots the other.
 
+mod cuts;
 mod fragments;
 mod pick;
 mod retention;
 mod rewrite;
 
-pub use pick::{LevelledOptions, Pick, levelled_debt, pick_levelled};
+pub use cuts::Cuts;
+pub use pick::{
+    Action, FifoOptions, LevelledOptions, Pick, UniversalOptions, levelled_debt, pick_fifo,
+    pick_levelled, pick_universal,
+};
 pub use retention::Retention;
 pub use rewrite::{Older, Output, Produced, rewrite};

@@ -4,6 +4,7 @@ use std::vec::IntoIter;
 
 use woodchuck_io::Disk;
 
+use super::cuts::{Cuts, Overlap};
 use super::fragments::{Fragment, fragments, over};
 use super::retention::{Remaining, Retention, Versions};
 use crate::error::StorageError;
@@ -50,9 +51,9 @@ impl Produced {
     }
 }
 
-/// Rewrites sources, which together hold `tombstones` besides their entries, into tables of some
-/// `table_bytes`, each durable, in the order of keys, without a key in common. What nobody can see
-/// is left out; so there may be no table at all.
+/// Rewrites sources, which together hold `tombstones` besides their entries, into tables that end
+/// where `cuts` says, each durable, in the order of keys, without a key in common. What nobody can
+/// see is left out; so there may be no table at all.
 ///
 /// # Errors
 /// Those of reading and writing. What was written until then is of no use, and is to be removed;
@@ -63,7 +64,7 @@ pub async fn rewrite<S: Source, O: Output>(
     retention: Retention<'_>,
     older: &impl Older,
     output: &mut O,
-    table_bytes: u64,
+    cuts: Cuts<'_>,
 ) -> Result<Vec<Produced>, StorageError> {
     let mut merging = MergingCursor::new(sources);
     let hiding = fragments(tombstones);
@@ -71,6 +72,8 @@ pub async fn rewrite<S: Source, O: Output>(
         retention,
         older,
         output,
+        table_bytes: cuts.table_bytes,
+        overlap: Overlap::of(cuts),
         ahead: hiding.clone().into_iter(),
         current: None,
         writer: None,
@@ -101,7 +104,7 @@ pub async fn rewrite<S: Source, O: Output>(
         }
         let remaining = versions.finish(&retention, is_last);
         if !remaining.is_empty() {
-            tables.add(&key, &remaining, table_bytes).await?;
+            tables.add(&key, &remaining).await?;
         }
         tables.output.pace(bytes).await;
     }
@@ -118,6 +121,9 @@ struct Tables<'a, L, O: Output> {
     retention: Retention<'a>,
     older: &'a L,
     output: &'a mut O,
+    table_bytes: u64,
+    /// What this table lies over.
+    overlap: Overlap<'a>,
     /// Fragments behind the one that is current.
     ahead: IntoIter<Fragment>,
     /// The first fragment that is not pending as a whole.
@@ -134,19 +140,15 @@ struct Tables<'a, L, O: Output> {
 
 impl<L: Older, O: Output> Tables<'_, L, O> {
     /// Adds what remains of a key, behind the others.
-    async fn add(
-        &mut self,
-        key: &[u8],
-        remaining: &[Remaining],
-        table_bytes: u64,
-    ) -> Result<(), StorageError> {
+    async fn add(&mut self, key: &[u8], remaining: &[Remaining]) -> Result<(), StorageError> {
         while self.current.as_ref().is_some_and(|current| current.end.as_slice() <= key) {
             self.take_current().await?;
         }
-        let is_long = |writer: &TableWriter<O::Disk>| {
-            writer.bytes() >= table_bytes || writer.is_almost_full()
+        let is_wide = self.overlap.is_too_much_with(key);
+        let ends = |writer: &TableWriter<O::Disk>| {
+            is_wide || writer.bytes() >= self.table_bytes || writer.is_almost_full()
         };
-        if self.writer.as_ref().is_some_and(is_long) {
+        if self.writer.as_ref().is_some_and(ends) {
             if let Some(current) = &mut self.current
                 && current.start.as_slice() < key
             {
@@ -158,6 +160,7 @@ impl<L: Older, O: Output> Tables<'_, L, O> {
         }
         if self.writer.is_none() {
             self.writer = Some(self.output.begin().await?);
+            self.overlap.begin_with(key);
         }
         let writer = self.writer.as_mut().expect("it was begun");
         for Remaining { sequence, kind, expires_at_ms, value } in remaining {

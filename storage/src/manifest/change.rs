@@ -17,9 +17,10 @@ pub enum Strategy {
     Levelled,
     /// Any number of runs in any level.
     Universal,
-    /// All runs are in level 0, and the oldest go when they are over.
+    /// All runs are in level 0, and tables go when all in them has ended, the oldest first.
     Fifo {
-        /// How long an entry lasts, in milliseconds; at least 1.
+        /// How long a value lasts that is not given an end of its own, in milliseconds; at least 1.
+        /// See [`Store::end_values`](crate::store::Store::end_values).
         ttl_ms: u64,
     },
 }
@@ -67,6 +68,9 @@ pub struct TableMetadata {
     pub range_tombstones: u64,
     /// Bytes of its file.
     pub file_bytes: u64,
+    /// From when on nothing is seen of it but what it hides of older tables: its values have ended,
+    /// in milliseconds since 1970; 0 if it has none. `None` if it has something that does not end.
+    pub ends_at_ms: Option<u64>,
 }
 
 impl TableMetadata {
@@ -100,6 +104,7 @@ impl TableMetadata {
             entries: properties.entries,
             range_tombstones: properties.range_tombstones,
             file_bytes: *file_bytes,
+            ends_at_ms: properties.ends_at_ms(),
         }
     }
 
@@ -165,14 +170,15 @@ impl fmt::Debug for TableMetadata {
         write!(
             formatter,
             "table {number:016x} of keyspace {keyspace} in run {run} of level {level}, [{}, {}{ending}, \
-             commits {} to {}, {} entries, {} range tombstones, {} bytes",
+             commits {} to {}, {} entries, {} range tombstones, {} bytes, ends at {:?}",
             self.smallest_key.escape_ascii(),
             self.largest_key.escape_ascii(),
             self.smallest_sequence,
             self.largest_sequence,
             self.entries,
             self.range_tombstones,
-            self.file_bytes
+            self.file_bytes,
+            self.ends_at_ms
         )
     }
 }

@@ -1,8 +1,8 @@
-//! Compactions: tables are rewritten into fewer, further down.
+//! Compactions: tables are rewritten into fewer, or removed.
 //!
 //! # The algorithm
 //!
-//! 1. It is picked which tables go where.
+//! 1. It is picked which tables go where, as the keyspace's strategy wants it.
 //! 2. They are rewritten, without what nobody can see, into tables that are durable.
 //! 3. One edit of the manifest removes the old tables and adds the new ones.
 //! 4. When it is durable, the version with it is what reads see that begin then. The old files go
@@ -14,15 +14,18 @@ use std::rc::Rc;
 
 use woodchuck_io::{Env, Group};
 
-use super::Store;
 use super::new_tables::NewTables;
-use crate::compaction::{Older, Pick, Retention, pick_levelled, rewrite};
+use super::{Store, StoreOptions};
+use crate::compaction::{
+    Action, Cuts, Older, Pick, Retention, pick_fifo, pick_levelled, pick_universal, rewrite,
+};
 use crate::error::StorageError;
+use crate::limits::RUN_TABLES;
 use crate::scan::RunCursor;
 use crate::{Bounds, Edit, Keyspace, RangeTombstone, Run, Strategy, TableMetadata};
 
 impl<E: Env> Store<E> {
-    /// Compacts what a levelled keyspace needs most. Returns whether there was anything: if so,
+    /// Compacts what a keyspace needs most. Returns whether there was anything: if so,
     /// there may be more.
     ///
     /// # Errors
@@ -32,19 +35,19 @@ impl<E: Env> Store<E> {
         self.settle().await?;
         let version = self.version();
         let keyspace = version.keyspace(id).ok_or(StorageError::NoKeyspace { id })?;
-        let pick = match keyspace.options().strategy {
-            Strategy::Levelled => pick_levelled(keyspace, &self.inner.options.levelled),
-            Strategy::Universal | Strategy::Fifo { .. } => None,
-        };
-        let Some(pick) = pick else { return Ok(false) };
-        if pick.is_move {
-            let moved = pick.tables().map(|table| TableMetadata {
-                level: pick.into,
-                run: 0,
-                ..(**table).clone()
-            });
-            let moved: Vec<TableMetadata> = moved.collect();
-            return self.replace(id, &pick, moved, &[]).await;
+        let Some(pick) = self.pick(keyspace) else { return Ok(false) };
+        match pick.action {
+            Action::Rewrite => {}
+            Action::Remove => return self.replace(id, &pick, Vec::new(), &[]).await,
+            Action::Move => {
+                let moved = pick.tables().map(|table| TableMetadata {
+                    level: pick.into,
+                    run: pick.run,
+                    ..(**table).clone()
+                });
+                let moved: Vec<TableMetadata> = moved.collect();
+                return self.replace(id, &pick, moved, &[]).await;
+            }
         }
         let operator = self.operator(keyspace);
         let snapshots = self.inner.snapshots.live();
@@ -62,13 +65,12 @@ impl<E: Env> Store<E> {
         let runs = pick.inputs.iter().map(|run| Rc::new(Run::of(run.clone())));
         let sources = runs.map(|run| RunCursor::new(run, tables.clone(), Bounds::all())).collect();
         let mut output = NewTables::of(self, keyspace, Group::Compaction);
-        let bytes = self.inner.options.table_bytes;
-        let older = Below { keyspace, level: usize::from(pick.into) };
-        let made = rewrite(sources, &tombstones, retention, &older, &mut output, bytes).await;
+        let (cuts, older) = (self.cuts(keyspace, &pick), Behind::of(keyspace, &pick));
+        let made = rewrite(sources, &tombstones, retention, &older, &mut output, cuts).await;
         let numbers = output.numbers;
         match made {
             Ok(made) => {
-                let made = made.iter().map(|one| one.metadata(pick.into, 0)).collect();
+                let made = made.iter().map(|one| one.metadata(pick.into, pick.run)).collect();
                 self.replace(id, &pick, made, &numbers).await
             }
             Err(error) => {
@@ -76,6 +78,27 @@ impl<E: Env> Store<E> {
                 Err(error)
             }
         }
+    }
+
+    fn pick(&self, keyspace: &Keyspace) -> Option<Pick> {
+        let options = &self.inner.options;
+        match keyspace.options().strategy {
+            Strategy::Levelled => pick_levelled(keyspace, &options.levelled),
+            Strategy::Universal => pick_universal(keyspace, &options.universal),
+            Strategy::Fifo { .. } => pick_fifo(keyspace, &options.fifo, self.now_ms()),
+        }
+    }
+
+    /// Where the tables end that are made of others.
+    fn cuts<'a>(&self, keyspace: &'a Keyspace, pick: &Pick) -> Cuts<'a> {
+        let StoreOptions { table_bytes, levelled, .. } = self.inner.options;
+        if keyspace.options().strategy != Strategy::Levelled {
+            return Cuts::at(table_bytes.max(pick.bytes() / RUN_TABLES));
+        }
+        let below = keyspace.levels().get(usize::from(pick.into) + 1);
+        let below = below.and_then(|level| level.run(0)).map_or(&[][..], |run| run.tables());
+        let below_bytes = table_bytes.saturating_mul(levelled.overlap as u64);
+        Cuts { table_bytes, below, below_bytes }
     }
 
     /// Puts tables in the place of others. `numbers` are those that were made for it.
@@ -93,15 +116,27 @@ impl<E: Env> Store<E> {
     }
 }
 
-/// The tables of a keyspace below a level.
-struct Below<'a> {
+/// The tables of a keyspace that are older than those that were picked.
+struct Behind<'a> {
     keyspace: &'a Keyspace,
     level: usize,
+    run: u64,
 }
 
-impl Older for Below<'_> {
+impl<'a> Behind<'a> {
+    fn of(keyspace: &'a Keyspace, pick: &Pick) -> Self {
+        let (level, run) = pick.oldest();
+        Self { keyspace, level: usize::from(level), run }
+    }
+}
+
+impl Older for Behind<'_> {
     fn may_have(&self, start: &[u8], end: &[u8]) -> bool {
-        let below = self.keyspace.levels().iter().skip(self.level + 1);
-        below.flat_map(|level| level.runs()).any(|run| run.may_have(start, end))
+        let levels = self.keyspace.levels();
+        let beside = levels.get(self.level).into_iter().flat_map(|level| level.runs());
+        let beside =
+            beside.filter(|run| run.tables().first().is_some_and(|table| table.run < self.run));
+        let below = levels.iter().skip(self.level + 1).flat_map(|level| level.runs());
+        beside.chain(below).any(|run| run.may_have(start, end))
     }
 }

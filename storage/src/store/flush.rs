@@ -17,7 +17,7 @@ use woodchuck_io::{Env, Group};
 
 use super::Store;
 use super::new_tables::NewTables;
-use crate::compaction::{Older, Retention, rewrite};
+use crate::compaction::{Cuts, Older, Retention, rewrite};
 use crate::error::StorageError;
 use crate::{Bounds, Edit, Keyspace, Memtable};
 
@@ -69,9 +69,9 @@ impl<E: Env> Store<E> {
         let mut output = NewTables::of(self, keyspace, Group::Flush);
         let sources = vec![memtable.cursor(Bounds::all())];
         let tombstones = memtable.range_tombstones();
-        let bytes = self.inner.options.table_bytes;
+        let cuts = Cuts::at(self.inner.options.table_bytes);
         let older = AllTables(keyspace);
-        let made = rewrite(sources, &tombstones, retention, &older, &mut output, bytes).await;
+        let made = rewrite(sources, &tombstones, retention, &older, &mut output, cuts).await;
         let numbers = output.numbers;
         let made = match made {
             Ok(made) => made,

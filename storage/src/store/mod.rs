@@ -13,8 +13,9 @@
 //! 1. **Opening.** The owner opens the store, and gives it every commit of the log that holds a
 //!    batch, in the order of the log ([`apply`](Store::apply)). What is in tables already is passed
 //!    over.
-//! 2. **Writing.** A batch is [admitted](Store::admit), [checked](Store::check), and submitted to
-//!    the log. When it is durable, it is applied, in the order of the log.
+//! 2. **Writing.** A batch has its values' [ends](Store::end_values) decided, is
+//!    [admitted](Store::admit), [checked](Store::check), and submitted to the log. When it is
+//!    durable, it is applied, in the order of the log.
 //! 3. **Trimming.** The log keeps its commits from [`needed_from`](Store::needed_from) on.
 //!
 //! A commit's **sequence** is its place in the log. What is applied is seen by all reads that begin
@@ -32,6 +33,7 @@
 
 mod background;
 mod compact;
+mod ends;
 mod flush;
 mod new_tables;
 mod options;

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use super::pacing::PacingOptions;
-use crate::compaction::LevelledOptions;
+use crate::compaction::{FifoOptions, LevelledOptions, UniversalOptions};
 use crate::error::StorageError;
-use crate::limits::{GROWTH_MAX, OPEN_TABLES_MAX, RUNS_MAX, TABLE_BYTES};
+use crate::limits::{GROWTH_MAX, OPEN_TABLES_MAX, OVERLAP_MAX, PERCENT_MAX, RUNS_MAX, TABLE_BYTES};
 use crate::options::within;
 use crate::scan::{Add, Append, Largest, MergeOperator};
 use crate::{ManifestOptions, ReadOptions, TableOptions};
@@ -22,10 +22,14 @@ pub struct StoreOptions {
     pub read: ReadOptions,
     /// Bytes of a table, about.
     pub table_bytes: u64,
-    /// When levels of tables are compacted.
+    /// When the levels of levelled keyspaces are compacted.
     pub levelled: LevelledOptions,
     /// How far flushes and compactions may be behind.
     pub pacing: PacingOptions,
+    /// When the runs of universal keyspaces are merged.
+    pub universal: UniversalOptions,
+    /// When the runs of FIFO keyspaces are merged.
+    pub fifo: FifoOptions,
     /// How many tables stay open, besides those that are being read.
     pub open_tables: usize,
 }
@@ -39,6 +43,8 @@ impl Default for StoreOptions {
             table_bytes: 64 << 20,
             levelled: LevelledOptions::default(),
             pacing: PacingOptions::default(),
+            universal: UniversalOptions::default(),
+            fifo: FifoOptions::default(),
             open_tables: 1024,
         }
     }
@@ -51,6 +57,13 @@ impl StoreOptions {
         within("the runs of level 0", self.levelled.runs, 1, RUNS_MAX)?;
         within("the growth of levels", self.levelled.growth as usize, 2, GROWTH_MAX)?;
         self.pacing.check(&self.levelled)?;
+        within("the tables to lie over", self.levelled.overlap, 1, OVERLAP_MAX)?;
+        let UniversalOptions { runs, ratio_percent, space_percent } = self.universal;
+        within("the runs of universal keyspaces", runs, 1, RUNS_MAX)?;
+        let most = PERCENT_MAX as usize;
+        within("the ratio of runs in percent", ratio_percent as usize, 0, most)?;
+        within("the space of runs in percent", space_percent as usize, 1, most)?;
+        within("the runs that are merged of FIFO keyspaces", self.fifo.runs, 2, RUNS_MAX)?;
         within("open_tables", self.open_tables, 1, OPEN_TABLES_MAX)
     }
 }

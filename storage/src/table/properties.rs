@@ -109,6 +109,15 @@ impl Properties {
         }
     }
 
+    /// From when on nothing is seen of the table but what it hides of older ones: its values have
+    /// ended, in milliseconds since 1970; 0 if it has none. `None` if it has something that does
+    /// not end.
+    #[must_use]
+    pub fn ends_at_ms(&self) -> Option<u64> {
+        let is_ending = self.expiring + self.deletions == self.entries;
+        is_ending.then(|| self.latest_expiry_ms.unwrap_or(0))
+    }
+
     pub(crate) fn encode(&self) -> Result<impl AsRef<[u8]> + use<>, String> {
         rkyv::to_bytes::<Error>(self).map_err(|error| error.to_string())
     }

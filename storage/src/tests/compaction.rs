@@ -7,11 +7,12 @@ use woodchuck_io::{Disk, Env};
 use woodchuck_sim::{SimEnv, World};
 
 use super::history::{History, Key, Value, Version};
+use super::manifest::table;
 use super::place::{
     DIRECTORY, ID, SimTable, create, draw_options, quiet, random, run_in, write_as,
 };
 use super::scan::{COMMITS, Commits, TIMES, walk};
-use crate::compaction::{Older, Output, Produced, Retention, rewrite};
+use crate::compaction::{Cuts, Older, Output, Produced, Retention, rewrite};
 use crate::scan::{Append, MergeOperator, SnapshotCursor};
 use crate::{
     BlockCache, Bounds, Cursor, Kind, RangeTombstone, ReadOptions, StorageError, Table, TableId,
@@ -122,8 +123,8 @@ impl Case {
         let tombstones: Vec<RangeTombstone> = of_tables.collect();
         let operator = Some(&*self.operator);
         let retention = Retention { snapshots: &self.snapshots, now_ms: self.now_ms, operator };
-        let bytes = self.table_bytes;
-        let made = rewrite(sources, &tombstones, retention, &self.older, output, bytes).await;
+        let cuts = Cuts::at(self.table_bytes);
+        let made = rewrite(sources, &tombstones, retention, &self.older, output, cuts).await;
         made.expect("the disk is healthy")
     }
 }
@@ -251,7 +252,8 @@ fn range_tombstones_go_into_as_many_tables_as_they_need() {
             &Rc::default(),
             &mut random(1),
         );
-        let made = rewrite(sources, &all, retention, &older, &mut output, 1 << 30).await;
+        let cuts = Cuts::at(1 << 30);
+        let made = rewrite(sources, &all, retention, &older, &mut output, cuts).await;
         let made = made.expect("the disk is healthy");
         assert!(made.len() > 2, "{} tables", made.len());
         let metadata: Vec<_> = made.iter().map(|produced| produced.metadata(1, 0)).collect();
@@ -274,6 +276,61 @@ fn range_tombstones_go_into_as_many_tables_as_they_need() {
         for (number, newest) in covered.iter().enumerate() {
             let expected = history.tombstone_over(&key(number), u64::MAX).unwrap_or(0);
             assert_eq!(*newest, expected, "over key {number}");
+        }
+    });
+}
+
+/// A table ends where it would lie over too much, counting what stands between two of its keys.
+#[test]
+fn tables_end_where_they_would_lie_over_too_much() {
+    run_in(&quiet(1), |env| async move {
+        drop(create(&env, TableOptions::default()).await.expect("the directory is made"));
+        let key = |number: u64| format!("{number:04}");
+        // Each over ten keys, with a gap in front of the next, and over nothing from 50 to 69.
+        let below = (0..10).filter(|tens| !(5..7).contains(tens)).map(|tens| {
+            let (first, last) = (key(10 * tens), key(10 * tens + 8));
+            Rc::new(TableMetadata { level: 5, ..table(1, 500 + tens, &first, &last) })
+        });
+        let below: Vec<_> = below.collect();
+        let file = below[0].file_bytes;
+        let bounds = [0, 10, 20, 30, 40, 70, 80, 90, 100];
+        let each = bounds.windows(2).map(|pair| (pair[0], pair[1])).collect();
+        let mut number = 1000;
+        for (step, below_bytes, expected) in [
+            // Over one each, over two, over all.
+            (1, file, each),
+            (1, 2 * file, vec![(0, 20), (20, 40), (40, 80), (80, 100)]),
+            (1, 3 * file - 1, vec![(0, 20), (20, 40), (40, 80), (80, 100)]),
+            (1, 8 * file, vec![(0, 100)]),
+            // From one key to the next are several: no table has both.
+            (35, file, vec![(0, 1), (35, 36), (70, 71)]),
+            (35, 4 * file, vec![(0, 36), (70, 71)]),
+        ] {
+            let mut history = History::default();
+            for number in (0..100).step_by(step) {
+                let version = Version { sequence: 100, kind: Kind::Value };
+                history.entries.insert((key(number).into(), version), (None, b"v".to_vec()));
+            }
+            let sources = super::scan::plain(&[history], 0, &Rc::default(), &mut random(number));
+            let retention = Retention { snapshots: &[], now_ms: 0, operator: None };
+            let mut output =
+                Numbered::new(&env, TableOptions::default(), ID.store, ID.keyspace, number);
+            let cuts = Cuts { table_bytes: 1 << 30, below: &below, below_bytes };
+            let older = History::default();
+            let made = rewrite(sources, &[], retention, &older, &mut output, cuts).await;
+            let made = made.expect("the disk is healthy");
+            let of = |produced: &Produced| {
+                let metadata = produced.metadata(4, 0);
+                (metadata.smallest_key, metadata.largest_key)
+            };
+            let found: Vec<_> = made.iter().map(of).collect();
+            let last = |end: u64| (0..end).rev().find(|one| one.is_multiple_of(step as u64));
+            let named = |&(start, end): &(u64, u64)| {
+                let last = last(end).expect("0 is one of them");
+                (key(start).into_bytes(), key(last).into_bytes())
+            };
+            assert_eq!(found, expected.iter().map(named).collect::<Vec<_>>(), "{below_bytes}");
+            number += 200;
         }
     });
 }

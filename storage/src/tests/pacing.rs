@@ -26,7 +26,7 @@ fn options() -> StoreOptions {
     StoreOptions {
         manifest: ManifestOptions::small(),
         table_bytes: 32 << 10,
-        levelled: LevelledOptions { runs: 4, base_bytes: 64 << 10, growth: 4 },
+        levelled: LevelledOptions { runs: 4, base_bytes: 64 << 10, growth: 4, overlap: 10 },
         pacing: PacingOptions {
             memtable_bytes: 64 << 10,
             memory: Limit { slow: 128 << 10, busy: 512 << 10 },

@@ -3,34 +3,46 @@
 use std::rc::Rc;
 
 use super::manifest::table;
-use crate::compaction::{LevelledOptions, Pick, pick_levelled};
+use crate::compaction::{Action, LevelledOptions, Pick, pick_levelled};
 use crate::manifest::state::State;
-use crate::{Edit, Keyspace, KeyspaceOptions, TableMetadata, Version};
+use crate::{Edit, Keyspace, KeyspaceOptions, Strategy, TableMetadata, Version};
 
 /// The smallest file of a table, in bytes.
-const UNIT: u64 = 3 * 4096;
-const OPTIONS: LevelledOptions = LevelledOptions { runs: 3, base_bytes: 100 * UNIT, growth: 10 };
+pub(super) const UNIT: u64 = 3 * 4096;
+const OPTIONS: LevelledOptions =
+    LevelledOptions { runs: 3, base_bytes: 100 * UNIT, growth: 10, overlap: 10 };
 
 /// A table: its number, level, run, first and last key, and size in units.
 type Table = (u64, u8, u64, &'static str, &'static str, u64);
 
-fn keyspace(tables: &[Table]) -> Rc<Keyspace> {
-    let mut state = State::new(Version::empty(1, 0, 1000));
-    let edit = Edit::new().create_keyspace(1, "one", KeyspaceOptions::default()).flushed(1, 50);
-    let edit = tables.iter().fold(edit, |edit, &(number, level, run, start, end, size)| {
-        let file_bytes = size * UNIT;
-        edit.add_table(TableMetadata { level, run, file_bytes, ..table(1, number, start, end) })
-    });
-    let prepared = state.prepare(&edit.changes, 1000).expect("it is right");
+/// A keyspace that has these tables, and no other.
+pub(super) fn keyspace_of(
+    strategy: Strategy,
+    tables: impl IntoIterator<Item = TableMetadata>,
+) -> Rc<Keyspace> {
+    let mut state = State::new(Version::empty(1, 0, 1 << 20));
+    let options = KeyspaceOptions { strategy, ..KeyspaceOptions::default() };
+    let edit = Edit::new().create_keyspace(1, "one", options).flushed(1, 50);
+    let edit = tables.into_iter().fold(edit, Edit::add_table);
+    let prepared = state.prepare(&edit.changes, 1 << 20).expect("it is right");
     state.apply(prepared);
     Rc::clone(state.version().keyspace(1).expect("it is there"))
 }
 
+fn keyspace(tables: &[Table]) -> Rc<Keyspace> {
+    let tables = tables.iter().map(|&(number, level, run, start, end, size)| {
+        let file_bytes = size * UNIT;
+        TableMetadata { level, run, file_bytes, ..table(1, number, start, end) }
+    });
+    keyspace_of(Strategy::Levelled, tables)
+}
+
 /// Where what is picked goes, the numbers of its tables by run, and whether it is a move.
 fn picked(tables: &[Table]) -> Option<(u8, Vec<Vec<u64>>, bool)> {
-    let Pick { into, inputs, is_move } = pick_levelled(&keyspace(tables), &OPTIONS)?;
+    let Pick { into, run, inputs, action } = pick_levelled(&keyspace(tables), &OPTIONS)?;
+    assert!(run == 0 && action != Action::Remove, "{action:?} into run {run}");
     let numbers = |run: &Vec<Rc<TableMetadata>>| run.iter().map(|table| table.number).collect();
-    Some((into, inputs.iter().map(numbers).collect(), is_move))
+    Some((into, inputs.iter().map(numbers).collect(), action == Action::Move))
 }
 
 #[test]

@@ -10,7 +10,7 @@ use super::compaction::Numbered;
 use super::history::{History, draw_key};
 use super::place::{DIRECTORY, draw_options, random, run_in};
 use super::scan::{COMMITS, Commits, TIMES, walk};
-use crate::compaction::{Older, Retention, rewrite};
+use crate::compaction::{Cuts, Older, Retention, rewrite};
 use crate::scan::{Append, Layer, SnapshotCursor, View, get};
 use crate::{
     BlockCache, Bounds, Edit, Entry, KeyspaceOptions, Kind, Manifest, ManifestOptions, Memtable,
@@ -94,8 +94,14 @@ impl Store {
             let sources = vec![memtable.cursor(Bounds::all())];
             let tombstones = memtable.range_tombstones();
             let bytes = [1, 2000, 20_000][random.below(3) as usize];
-            let made =
-                rewrite(sources, &tombstones, retention, &SomethingOlder, &mut output, bytes);
+            let made = rewrite(
+                sources,
+                &tombstones,
+                retention,
+                &SomethingOlder,
+                &mut output,
+                Cuts::at(bytes),
+            );
             for produced in made.await.expect("the disk is healthy") {
                 edit = edit.add_table(produced.metadata(level, run));
             }

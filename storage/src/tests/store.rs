@@ -22,21 +22,25 @@ use woodchuck_wal::{Log, LogOptions, Lsn};
 use super::history::draw_key;
 use super::place::{draw_options, quiet, random, run_in, run_on};
 use super::scan::{Commits, Operation, walk};
-use crate::compaction::LevelledOptions;
+use crate::compaction::{FifoOptions, LevelledOptions, UniversalOptions};
 use crate::limits::LEVELLED_LEVELS;
 use crate::store::{Limit, Operators, PacingOptions, Sequences, Snapshot, Store, StoreOptions};
 use crate::{
     BatchView, BlockCache, Bounds, KeyspaceOptions, ManifestOptions, ReadOptions, StorageError,
-    WriteBatch,
+    Strategy, WriteBatch,
 };
 
 const SEEDS: u64 = 400;
 const PROCESSES: u64 = 5;
 const KEYSPACES: [&str; 2] = ["one", "other"];
+/// Of the last, what is not given an end lasts longer than any world.
+const STRATEGIES: [Strategy; 3] =
+    [Strategy::Levelled, Strategy::Universal, Strategy::Fifo { ttl_ms: 1 << 40 }];
 
 type Changes = [Vec<Operation>; 2];
 type Flushing = Task<Result<(), StorageError>>;
-type Compacting = Task<Result<u64, StorageError>>;
+/// Which keyspace, and how often.
+type Compacting = Task<Result<(u64, u64), StorageError>>;
 
 /// What was committed, over all processes.
 #[derive(Default)]
@@ -48,7 +52,8 @@ struct History {
     acknowledged: u64,
     found_attempted: u64,
     flushes: u64,
-    compactions: u64,
+    /// By strategy.
+    compactions: [u64; 3],
     refused: u64,
     replayed: u64,
     failures: u64,
@@ -82,6 +87,16 @@ impl Process {
                 // The same in all processes: in every other world levels become deep.
                 base_bytes: [1, 20_000, 1, 1 << 20][self.seed as usize % 4],
                 growth: 2,
+                overlap: 1 + self.random.below(3) as usize,
+            },
+            universal: UniversalOptions {
+                runs: 1 + self.random.below(2) as usize,
+                ratio_percent: self.random.below(100),
+                space_percent: [25, 200, 2000][self.random.below(3) as usize],
+            },
+            fifo: FifoOptions {
+                runs: 2,
+                small_bytes: [1, 30_000, 1 << 20][self.random.below(3) as usize],
             },
             pacing: self.pacing(),
             open_tables: 1 + self.random.below(3) as usize,
@@ -163,8 +178,11 @@ impl Process {
             *id = match there {
                 Some(there) => there,
                 None => {
-                    let merge_operator = Some("append".to_owned());
-                    let options = KeyspaceOptions { merge_operator, ..KeyspaceOptions::default() };
+                    let options = KeyspaceOptions {
+                        strategy: STRATEGIES[self.random.below(3) as usize],
+                        merge_operator: Some("append".to_owned()),
+                        ..KeyspaceOptions::default()
+                    };
                     self.check(store.create_keyspace(name, options).await)?
                 }
             };
@@ -202,6 +220,7 @@ impl Process {
         for (id, changes) in opened.keyspaces.iter().zip(&changes) {
             changes.iter().for_each(|operation| operation.add_to(&mut batch, *id));
         }
+        opened.store.end_values(&mut batch).expect("it is within all bounds");
         let mut bytes = Vec::new();
         batch.encode(&mut bytes);
         match opened.store.admit(bytes.len()).await {
@@ -275,8 +294,12 @@ impl Process {
                 // As compactions do, of which there may be nothing to do.
                 21 | 22 => {
                     if let Some(compaction) = compacting.take() {
-                        let count = self.check(compaction.await)?;
-                        self.history.borrow_mut().compactions += count;
+                        let (id, count) = self.check(compaction.await)?;
+                        let version = opened.store.version();
+                        let strategy = version.keyspace(id).map(|it| it.options().strategy);
+                        let which = STRATEGIES.iter().position(|of| Some(*of) == strategy);
+                        let which = which.expect("it was drawn of these");
+                        self.history.borrow_mut().compactions[which] += count;
                     }
                     let id = opened.keyspaces[self.random.below(2) as usize];
                     let store = opened.store.clone();
@@ -285,7 +308,7 @@ impl Process {
                         while count < 4 && store.compact(id).await? {
                             count += 1;
                         }
-                        Ok(count)
+                        Ok((id, count))
                     };
                     let compaction = self.env.spawn("compaction", compact_some);
                     // Every fourth is dropped somewhere on its way.
@@ -365,7 +388,9 @@ fn a_store_has_what_its_log_acknowledged_through_all_crashes() {
             ("commits", history.acknowledged),
             ("found though not acknowledged", history.found_attempted),
             ("flushes", history.flushes),
-            ("compactions", history.compactions),
+            ("levelled compactions", history.compactions[0]),
+            ("universal compactions", history.compactions[1]),
+            ("FIFO compactions", history.compactions[2]),
             ("refused", history.refused),
             ("files removed", history.removed),
             ("replayed", history.replayed),
@@ -378,7 +403,9 @@ fn a_store_has_what_its_log_acknowledged_through_all_crashes() {
         ("commits", 40 * SEEDS),
         ("found though not acknowledged", SEEDS / 8),
         ("flushes", 2 * SEEDS),
-        ("compactions", SEEDS),
+        ("levelled compactions", SEEDS / 4),
+        ("universal compactions", SEEDS / 10),
+        ("FIFO compactions", SEEDS / 10),
         ("refused", SEEDS),
         ("files removed", SEEDS),
         ("replayed", 20 * SEEDS),

@@ -43,7 +43,12 @@ fn records() -> Vec<Record> {
         )
         .create_keyspace(4, "dropped", KeyspaceOptions::default());
     records.push(edit(2, created));
-    let run = |number, level, run| TableMetadata { level, run, ..table(2, number, "", "\u{ff}") };
+    let run = |number, level, run| TableMetadata {
+        level,
+        run,
+        ends_at_ms: Some(1_800_000_000_000),
+        ..table(2, number, "", "\u{ff}")
+    };
     let cut = TableMetadata { is_largest_excluded: true, entries: 0, ..table(1, 11, "c", "d") };
     let filled = Edit::new()
         .flushed(1, 1 << 33)
@@ -130,6 +135,7 @@ fn commits_of_version_1_can_be_read() {
     let two = version.keyspace(2).expect("it is there");
     assert_eq!(two.options().merge_operator.as_deref(), Some("add"));
     assert_eq!(two.tables().map(|table| table.number).collect::<Vec<_>>(), [12, 13]);
+    assert!(two.tables().all(|table| table.ends_at_ms == Some(1_800_000_000_000)));
     let one = version.keyspace_by_name("levelled").expect("it is there");
     let tables: Vec<_> = one.tables().collect();
     assert_eq!((tables.len(), tables[0].number, one.flushed()), (1, 11, 1 << 33));

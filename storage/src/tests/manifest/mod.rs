@@ -34,6 +34,7 @@ pub(super) fn table(keyspace: u64, number: u64, smallest: &str, largest: &str) -
         entries: 12,
         range_tombstones: 1,
         file_bytes: 3 * 4096,
+        ends_at_ms: None,
     }
 }
 

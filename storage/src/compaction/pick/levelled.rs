@@ -1,5 +1,4 @@
-//! Which tables are rewritten next, so that reads look into few of them and little is held that
-//! nobody can see.
+//! The levels of a levelled keyspace.
 //!
 //! # Levels
 //!
@@ -16,11 +15,16 @@
 //! bytes. The level with the highest is rewritten into the next, if that is 1 at least: level 0 as
 //! a whole, of others the table that has the least under it for its size, with all tables that it
 //! overlaps there. A table that overlaps none goes down as it is.
+//!
+//! What is rewritten is cut where it would lie over too much of the level below the next one
+//! ([`LevelledOptions::overlap`]): each table that comes out will be rewritten with all that it
+//! overlaps there.
 
 use std::rc::Rc;
 
+use super::{Action, Pick, bytes_of};
 use crate::limits::LEVELLED_LEVELS;
-use crate::{Keyspace, Level, TableMetadata};
+use crate::{Keyspace, TableMetadata};
 
 /// When levels are rewritten.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,29 +36,13 @@ pub struct LevelledOptions {
     pub base_bytes: u64,
     /// How many times as much as the level above a level is meant to have.
     pub growth: u64,
+    /// Over how many tables' bytes of the level below its own a table may lie.
+    pub overlap: usize,
 }
 
 impl Default for LevelledOptions {
     fn default() -> Self {
-        Self { runs: 4, base_bytes: 256 << 20, growth: 10 }
-    }
-}
-
-/// What is to be rewritten.
-#[derive(Clone, Debug)]
-pub struct Pick {
-    /// Where what is rewritten goes.
-    pub into: u8,
-    /// The tables by run, the newest run first; those of `into` come last.
-    pub inputs: Vec<Vec<Rc<TableMetadata>>>,
-    /// Whether the one table there is goes down as it is.
-    pub is_move: bool,
-}
-
-impl Pick {
-    /// All tables.
-    pub fn tables(&self) -> impl Iterator<Item = &Rc<TableMetadata>> {
-        self.inputs.iter().flatten()
+        Self { runs: 4, base_bytes: 256 << 20, growth: 10, overlap: 10 }
     }
 }
 
@@ -80,14 +68,10 @@ impl Targets {
     }
 }
 
-fn bytes_of(level: &Level) -> u64 {
-    level.runs().flat_map(|run| run.tables()).map(|table| table.file_bytes).sum()
-}
-
 fn sizes(keyspace: &Keyspace) -> [u64; LEVELLED_LEVELS] {
     let mut sizes = [0; LEVELLED_LEVELS];
     for (size, level) in sizes.iter_mut().zip(keyspace.levels()) {
-        *size = bytes_of(level);
+        *size = level.runs().map(|run| bytes_of(run)).sum();
     }
     sizes
 }
@@ -161,7 +145,7 @@ fn pick_runs(keyspace: &Keyspace, base: usize) -> Option<Pick> {
     if !below.is_empty() {
         inputs.push(below);
     }
-    Some(Pick { into: into as u8, inputs, is_move })
+    Some(Pick { into: into as u8, run: 0, inputs, action: rewrite_unless(is_move) })
 }
 
 /// The table of a level that has the least under it, and that.
@@ -177,7 +161,11 @@ fn pick_table(keyspace: &Keyspace, level: usize) -> Option<Pick> {
     if !is_move {
         inputs.push(below);
     }
-    Some(Pick { into: level as u8 + 1, inputs, is_move })
+    Some(Pick { into: level as u8 + 1, run: 0, inputs, action: rewrite_unless(is_move) })
+}
+
+const fn rewrite_unless(is_move: bool) -> Action {
+    if is_move { Action::Move } else { Action::Rewrite }
 }
 
 fn tables(keyspace: &Keyspace, level: usize) -> impl Iterator<Item = &Rc<TableMetadata>> {
@@ -205,7 +193,8 @@ fn overlapping(
 mod tests {
     use super::*;
 
-    const OPTIONS: LevelledOptions = LevelledOptions { runs: 4, base_bytes: 100, growth: 10 };
+    const OPTIONS: LevelledOptions =
+        LevelledOptions { runs: 4, base_bytes: 100, growth: 10, overlap: 10 };
 
     #[test]
     fn targets_follow_from_the_largest_level() {
