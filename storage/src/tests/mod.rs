@@ -23,5 +23,6 @@ mod reads;
 mod scan;
 mod store;
 mod strategies;
+mod universal;
 mod verify;
 mod writer;
