@@ -23,6 +23,17 @@ impl Cuts<'static> {
     }
 }
 
+impl Cuts<'_> {
+    /// Whether a table would lie over too much as it is.
+    #[must_use]
+    pub fn are_needed_by(&self, table: &TableMetadata) -> bool {
+        let first = self.below.partition_point(|below| below.is_before(table));
+        let over = self.below[first..].iter().take_while(|below| !table.is_before(below));
+        let over: u64 = over.map(|below| below.file_bytes).sum();
+        over > self.below_bytes
+    }
+}
+
 /// What the table that is being made lies over. Keys come in their order.
 #[derive(Debug)]
 pub(super) struct Overlap<'a> {

@@ -36,10 +36,10 @@ impl<E: Env> Store<E> {
         let version = self.version();
         let keyspace = version.keyspace(id).ok_or(StorageError::NoKeyspace { id })?;
         let Some(pick) = self.pick(keyspace) else { return Ok(false) };
+        let cuts = self.cuts(keyspace, &pick);
         match pick.action {
-            Action::Rewrite => {}
             Action::Remove => return self.replace(id, &pick, Vec::new(), &[]).await,
-            Action::Move => {
+            Action::Move if !pick.tables().any(|table| cuts.are_needed_by(table)) => {
                 let moved = pick.tables().map(|table| TableMetadata {
                     level: pick.into,
                     run: pick.run,
@@ -48,6 +48,7 @@ impl<E: Env> Store<E> {
                 let moved: Vec<TableMetadata> = moved.collect();
                 return self.replace(id, &pick, moved, &[]).await;
             }
+            Action::Move | Action::Rewrite => {}
         }
         let operator = self.operator(keyspace);
         let snapshots = self.inner.snapshots.live();
@@ -65,7 +66,7 @@ impl<E: Env> Store<E> {
         let runs = pick.inputs.iter().map(|run| Rc::new(Run::of(run.clone())));
         let sources = runs.map(|run| RunCursor::new(run, tables.clone(), Bounds::all())).collect();
         let mut output = NewTables::of(self, keyspace, Group::Compaction);
-        let (cuts, older) = (self.cuts(keyspace, &pick), Behind::of(keyspace, &pick));
+        let older = Behind::of(keyspace, &pick);
         let made = rewrite(sources, &tombstones, retention, &older, &mut output, cuts).await;
         let numbers = output.numbers;
         match made {

@@ -313,7 +313,12 @@ impl Running {
         }
         let StoreOptions { table_bytes, levelled, .. } = self.setup.options;
         let most = table_bytes * levelled.overlap as u64;
-        for table in made.iter().filter(|table| table.range_tombstones == 0) {
+        let stood_there = |table: &&std::rc::Rc<TableMetadata>| {
+            before.tables().any(|other| (other.number, other.level) == (table.number, table.level))
+        };
+        // Those that were moved, too; where range tombstones go by themselves, nothing is cut.
+        let placed = now.tables().filter(|table| !stood_there(table));
+        for table in placed.filter(|table| table.range_tombstones == 0) {
             let below = before.levels().get(usize::from(table.level) + 1);
             let below = below.into_iter().flat_map(|level| level.runs());
             let below = below.flat_map(|run| run.tables());

@@ -12,6 +12,7 @@ mod fifo;
 mod fixture;
 mod formats;
 mod history;
+mod levels;
 mod manifest;
 mod memtable;
 mod metamorphic;

@@ -126,3 +126,42 @@ fn deletions_stay_while_an_older_run_may_have_their_keys() {
         assert_eq!(counts, [(1, 0)]);
     });
 }
+
+/// What is overwritten takes no more room than was asked for, and reads look into few runs.
+#[test]
+fn what_is_overwritten_takes_the_room_that_it_may() {
+    for (runs, space_percent) in [(1, 1000), (3, 50), (4, 200), (8, 25)] {
+        run_in(&quiet(1), move |env| async move {
+            let universal = UniversalOptions { runs, ratio_percent: 1, space_percent };
+            let (store, id) = universal_store(&env, universal).await;
+            let value = vec![7; 5000];
+            let fill = |first: u8, count: u8| {
+                let value = &value;
+                move |batch: &mut WriteBatch| {
+                    (0..count).for_each(|key| put(id, &[first.wrapping_add(key)], value)(batch));
+                }
+            };
+            let bytes = |store: &Store<SimEnv>| -> u64 {
+                tables(store, id).iter().map(|table| table.file_bytes).sum()
+            };
+            flush(&store, id, 1, fill(0, u8::MAX)).await;
+            let (all, mut most, mut most_runs, mut merges) = (bytes(&store), 0, 0, 0);
+            for sequence in 2..150 {
+                flush(&store, id, sequence, fill((17 * sequence) as u8, 20)).await;
+                while store.compact(id).await.expect("the disk is healthy") {
+                    merges += 1;
+                }
+                (most, most_runs) =
+                    (most.max(bytes(&store)), most_runs.max(tables(&store, id).len()));
+            }
+            // Keys are added where the first flush left one out: a page or two.
+            let may_have = (all + 2 * 5000) * (100 + space_percent) / 100;
+            assert!(most <= may_have, "{most} of {may_have} bytes");
+            assert!(most_runs <= runs && merges > 20, "{most_runs} runs, {merges} merges");
+            store.remove_obsolete().await.expect("the disk is healthy");
+            let files = env.disk().list(Path::new("/store")).await.expect("it is there");
+            let files = files.iter().filter(|file| file.name.ends_with(".table")).count();
+            assert_eq!(files, tables(&store, id).len());
+        });
+    }
+}

@@ -18,7 +18,7 @@
 //!
 //! What is rewritten is cut where it would lie over too much of the level below the next one
 //! ([`LevelledOptions::overlap`]): each table that comes out will be rewritten with all that it
-//! overlaps there.
+//! overlaps there. One that would go down as it is, and lie over too much, is rewritten instead.
 
 use std::rc::Rc;
 

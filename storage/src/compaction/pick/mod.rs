@@ -41,7 +41,7 @@ pub struct Pick {
 pub enum Action {
     /// They are rewritten, together.
     Rewrite,
-    /// The one that there is goes into the level as it is.
+    /// The one that there is goes into the level as it is, unless it would have to be cut there.
     Move,
     /// They are removed: nobody sees what is in them.
     Remove,

@@ -11,8 +11,8 @@
 //! The first of these that there is:
 //!
 //! 1. **Space.** If all runs but the oldest have more than [`UniversalOptions::space_percent`] of
-//!    the oldest's bytes, all are merged: what the oldest has is at least what all have once what
-//!    is hidden is gone.
+//!    the oldest's bytes, all are merged. The oldest is taken for what is left once what is hidden
+//!    is gone: where keys are overwritten and added, there is no less.
 //! 2. **Size.** If there are more than [`UniversalOptions::runs`]: from the newest run on, the
 //!    first that is followed by one which is hardly larger, with all that follow, as long as the
 //!    next is no larger than those before it together and [`UniversalOptions::ratio_percent`] more.
