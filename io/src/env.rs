@@ -12,7 +12,7 @@
 //! | `write_at` completed, `Durable` | kept | kept | kept |
 //! | `Volatile` write, then `sync_data` completed | kept | kept | kept |
 //! | `sync_data` or `Durable` write **failed** | unknown for ever | unknown for ever | unknown for ever |
-//! | create, rename, remove | kept | only after `sync_directory` | only after `sync_directory` |
+//! | create, link, rename, remove, of directories too | kept | only after `sync_directory` | only after `sync_directory` |
 //! | rename, not synced | kept | all of it or nothing | all of it or nothing |
 //! | `allocate`, `truncate` completed | kept | only after `sync_data` | only after `sync_data` |
 //!
@@ -24,6 +24,9 @@
 //! crash, finds the names as they were before it or as they are after it, never half of each. So a
 //! name whose file is replaced has the old file or the new one at any time, and never none. What the
 //! new file holds after a crash is as durable as its writes were: they are to be synced before.
+//!
+//! A file may have several names, which [`Disk::link`] gives it. They are equal: it is there, with what
+//! was made durable of it, as long as one of them is, and each is as durable as its own directory.
 //!
 //! A `Durable` write makes its own bytes durable and nothing else: not bytes that an earlier
 //! `Volatile` write put elsewhere in the file, and not the file's name.
@@ -188,17 +191,27 @@ pub trait Disk: Clone + 'static {
     /// Creates a directory and its missing parents. No error if it is there.
     fn create_directory(&self, path: &Path) -> impl Future<Output = io::Result<()>> + 'static;
 
-    /// Renames a file, replacing what bears the new name. One step: see the module's table.
+    /// Renames a file, replacing the file that bears the new name. One step: see the module's table.
+    /// A directory is renamed with all that is in it, to a name that nothing bears.
     fn rename(&self, from: &Path, to: &Path) -> impl Future<Output = io::Result<()>> + 'static;
 
-    /// Removes a file.
+    /// Gives a file one more name. `AlreadyExists` if something bears it; nothing is replaced.
+    /// `CrossesDevices` if the two would be on different filesystems, and other errors where a
+    /// filesystem has no links or has enough of them: the caller copies, or gives up. A directory has
+    /// one name only.
+    fn link(&self, from: &Path, to: &Path) -> impl Future<Output = io::Result<()>> + 'static;
+
+    /// Removes a file's name, and with its last name the file.
     fn remove(&self, path: &Path) -> impl Future<Output = io::Result<()>> + 'static;
+
+    /// Removes a directory that is empty; `DirectoryNotEmpty` if it is not.
+    fn remove_directory(&self, path: &Path) -> impl Future<Output = io::Result<()>> + 'static;
 
     /// The names in a directory, in no particular order. `NotFound` if there is no such directory.
     fn list(&self, path: &Path) -> impl Future<Output = io::Result<Vec<DirectoryEntry>>> + 'static;
 
-    /// Makes the names in a directory durable: creations, renames and removals that completed
-    /// before.
+    /// Makes the names in a directory durable: creations, links, renames and removals that
+    /// completed before.
     fn sync_directory(&self, path: &Path) -> impl Future<Output = io::Result<()>> + 'static;
 
     /// Takes an exclusive lock on the file at `path`, creating it if needed. `WouldBlock` if

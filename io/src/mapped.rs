@@ -152,7 +152,15 @@ impl Disk for MappedDisk {
         ready(Err(refused()))
     }
 
+    fn link(&self, _: &Path, _: &Path) -> impl Future<Output = io::Result<()>> + 'static {
+        ready(Err(refused()))
+    }
+
     fn remove(&self, _: &Path) -> impl Future<Output = io::Result<()>> + 'static {
+        ready(Err(refused()))
+    }
+
+    fn remove_directory(&self, _: &Path) -> impl Future<Output = io::Result<()>> + 'static {
         ready(Err(refused()))
     }
 
@@ -288,6 +296,8 @@ mod tests {
             file.truncate(0).now_or_never(),
             disk.remove(&scratch.0).now_or_never(),
             disk.rename(&scratch.0, &here.join("elsewhere")).now_or_never(),
+            disk.link(&scratch.0, &here.join("elsewhere")).now_or_never(),
+            disk.remove_directory(&here).now_or_never(),
             disk.create_directory(&here.join("woodchuck-mapped-none")).now_or_never(),
             disk.sync_directory(&here).now_or_never(),
             disk.open(&scratch.0, OpenMode::CreateNew).now_or_never().map(|made| made.map(drop)),

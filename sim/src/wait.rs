@@ -108,6 +108,8 @@ impl DiskOperation {
             Self::Allocate => "a disk allocate",
             Self::Truncate => "a disk truncate",
             Self::Length => "a disk length",
+            Self::Link => "a disk link",
+            Self::RemoveDirectory => "a disk remove directory",
         }
     }
 }

@@ -18,7 +18,7 @@ use crate::{Buffer, DirectoryEntry, Disk, Durability, File, Group, OpenMode};
 
 /// The machine's directories and files.
 ///
-/// Opening, renaming, removing, listing, locking and creating directories are plain system calls
+/// Opening, renaming, linking, removing, listing, locking and creating directories are plain system calls
 /// on the shard's own thread: see [`calls`]. Flushing a directory goes through the driver.
 pub(crate) struct NativeDisk<D: Driver> {
     core: Rc<Core<D>>,
@@ -93,10 +93,29 @@ impl<D: Driver> Disk for NativeDisk<D> {
         }
     }
 
+    fn link(&self, from: &Path, to: &Path) -> impl Future<Output = io::Result<()>> + 'static {
+        let (from, to) = (from.to_path_buf(), to.to_path_buf());
+        async move {
+            fs::hard_link(&from, &to).map_err(during(format_args!(
+                "linking {} to {}",
+                from.display(),
+                to.display()
+            )))
+        }
+    }
+
     fn remove(&self, path: &Path) -> impl Future<Output = io::Result<()>> + 'static {
         let path = path.to_path_buf();
         async move {
             fs::remove_file(&path).map_err(during(format_args!("removing {}", path.display())))
+        }
+    }
+
+    fn remove_directory(&self, path: &Path) -> impl Future<Output = io::Result<()>> + 'static {
+        let path = path.to_path_buf();
+        async move {
+            fs::remove_dir(&path)
+                .map_err(during(format_args!("removing directory {}", path.display())))
         }
     }
 

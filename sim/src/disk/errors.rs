@@ -132,10 +132,11 @@ impl DiskState {
             Request::Open { path, .. }
             | Request::CreateDirectory { path }
             | Request::Remove { path }
+            | Request::RemoveDirectory { path }
             | Request::List { path }
             | Request::SyncDirectory { path }
             | Request::Lock { path } => named(path),
-            Request::Rename { from, to } => named(from) || named(to),
+            Request::Rename { from, to } | Request::Link { from, to } => named(from) || named(to),
             _ => request.inode().is_some_and(|inode| self.is_at(inode, place)),
         }
     }
@@ -192,6 +193,7 @@ impl DiskState {
             }
             Request::Open { mode: OpenMode::CreateNew, .. }
             | Request::CreateDirectory { .. }
+            | Request::Link { .. }
             | Request::Lock { .. } => {
                 (rate > 0 || self.is_full())
                     && self.adds_a_name(request)
@@ -212,7 +214,7 @@ impl DiskState {
             Request::Open { path, .. }
             | Request::CreateDirectory { path }
             | Request::Lock { path } => new(path),
-            Request::Rename { from, to } => !new(from) && new(to),
+            Request::Rename { from, to } | Request::Link { from, to } => !new(from) && new(to),
             _ => false,
         }
     }

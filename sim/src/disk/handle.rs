@@ -150,8 +150,17 @@ impl Disk for SimDisk {
         Operate::new(&self.0, Request::Rename { from, to }).nothing()
     }
 
+    fn link(&self, from: &Path, to: &Path) -> impl Future<Output = io::Result<()>> + 'static {
+        let (from, to) = (from.to_owned(), to.to_owned());
+        Operate::new(&self.0, Request::Link { from, to }).nothing()
+    }
+
     fn remove(&self, path: &Path) -> impl Future<Output = io::Result<()>> + 'static {
         Operate::new(&self.0, Request::Remove { path: path.to_owned() }).nothing()
+    }
+
+    fn remove_directory(&self, path: &Path) -> impl Future<Output = io::Result<()>> + 'static {
+        Operate::new(&self.0, Request::RemoveDirectory { path: path.to_owned() }).nothing()
     }
 
     fn list(&self, path: &Path) -> impl Future<Output = io::Result<Vec<DirectoryEntry>>> + 'static {

@@ -126,6 +126,10 @@ pub enum DiskOperation {
     Truncate,
     /// `length`.
     Length,
+    /// `link`.
+    Link,
+    /// `remove_directory`.
+    RemoveDirectory,
 }
 
 /// What was asked of the disk.
@@ -133,7 +137,9 @@ pub(crate) enum Request {
     Open { path: PathBuf, mode: OpenMode },
     CreateDirectory { path: PathBuf },
     Rename { from: PathBuf, to: PathBuf },
+    Link { from: PathBuf, to: PathBuf },
     Remove { path: PathBuf },
+    RemoveDirectory { path: PathBuf },
     List { path: PathBuf },
     SyncDirectory { path: PathBuf },
     Lock { path: PathBuf },
@@ -161,7 +167,9 @@ impl Request {
             Self::Open { .. } => DiskOperation::Open,
             Self::CreateDirectory { .. } => DiskOperation::CreateDirectory,
             Self::Rename { .. } => DiskOperation::Rename,
+            Self::Link { .. } => DiskOperation::Link,
             Self::Remove { .. } => DiskOperation::Remove,
+            Self::RemoveDirectory { .. } => DiskOperation::RemoveDirectory,
             Self::List { .. } => DiskOperation::List,
             Self::SyncDirectory { .. } => DiskOperation::SyncDirectory,
             Self::Lock { .. } => DiskOperation::Lock,

@@ -1,6 +1,6 @@
 //! Names: directories as processes see them, as the media holds them, and the journal between.
 //!
-//! Each creation, rename and removal is one change in a journal. A sync of a directory commits the
+//! Each creation, link, rename and removal is one change in a journal. A sync of a directory commits the
 //! changes that touch it, and of the others those that they build on. A crash keeps some of the
 //! rest: a prefix, or any that respect the order among the changes of one name. What no name leads
 //! to after a crash is gone: so the content of a synced directory is lost if the directory's own
@@ -208,9 +208,42 @@ impl Namespace {
         if replaced.is_some_and(|replaced| self.directory(replaced).is_some()) {
             return Err(io::ErrorKind::IsADirectory.into());
         }
+        if self.directory(inode).is_some() {
+            if replaced.is_some() {
+                return Err(io::ErrorKind::NotADirectory.into());
+            }
+            if names(to)?.starts_with(&names(from)?) {
+                let text = "a directory cannot be moved into itself";
+                return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+            }
+        }
         let old = Edit { directory: old_directory, name: old_name, inode: None };
         self.change(sequence, vec![old, Edit { directory, name, inode: Some(inode) }]);
         Ok(replaced.is_some())
+    }
+
+    pub(super) fn link(&mut self, from: &Path, to: &Path, sequence: u64) -> io::Result<()> {
+        let inode = self.resolve(from)?;
+        let (directory, name) = self.place(to)?;
+        if self.directory_mut(directory).visible.contains_key(&name) {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        if self.directory(inode).is_some() {
+            return Err(io::ErrorKind::PermissionDenied.into());
+        }
+        self.change(sequence, vec![Edit { directory, name, inode: Some(inode) }]);
+        Ok(())
+    }
+
+    pub(super) fn remove_directory(&mut self, path: &Path, sequence: u64) -> io::Result<()> {
+        let inode = self.resolve(path)?;
+        let removed = self.directory(inode).ok_or(io::ErrorKind::NotADirectory)?;
+        if !removed.visible.is_empty() {
+            return Err(io::ErrorKind::DirectoryNotEmpty.into());
+        }
+        let (directory, name) = self.place(path)?;
+        self.change(sequence, vec![Edit { directory, name, inode: None }]);
+        Ok(())
     }
 
     pub(super) fn remove(&mut self, path: &Path, sequence: u64) -> io::Result<()> {
@@ -380,6 +413,59 @@ mod tests {
     }
 
     #[test]
+    fn a_file_with_two_names_is_there_while_one_of_them_is() {
+        // The link, the removal of the old name, both or neither: of each name by itself.
+        for (kept, expected) in [
+            ([false, false], &["/a"][..]),
+            ([true, false], &["/a", "/d/b"]),
+            ([false, true], &[]),
+            ([true, true], &["/d/b"]),
+        ] {
+            let mut names = Namespace::default();
+            names.create_directory(Path::new("/d"), 1).expect("new");
+            let inode = names.create_file(Path::new("/a"), 2).expect("new");
+            names.sync_directory(ROOT, 2);
+            names.link(Path::new("/a"), Path::new("/d/b"), 3).expect("there");
+            names.remove(Path::new("/a"), 4).expect("there");
+            names.sweep(&BTreeSet::new());
+            assert_eq!(names.paths(false), [("/d/b".to_owned(), inode)]);
+            names.crash(&kept);
+            assert_eq!(paths(&names), expected);
+            assert_eq!(names.inodes.contains_key(&inode), !expected.is_empty());
+        }
+    }
+
+    #[test]
+    fn a_link_is_on_media_when_its_own_directory_is_synced() {
+        let mut names = Namespace::default();
+        names.create_directory(Path::new("/d"), 1).expect("new");
+        names.create_file(Path::new("/a"), 2).expect("new");
+        names.sync_directory(ROOT, 2);
+        names.link(Path::new("/a"), Path::new("/d/b"), 3).expect("there");
+        names.sync_directory(ROOT, 3);
+        assert_eq!(names.uncommitted(), 1, "the root has none of its names");
+        let directory = names.resolve(Path::new("/d")).expect("there");
+        names.sync_directory(directory, 3);
+        names.crash(&[]);
+        assert_eq!(paths(&names), ["/a", "/d/b"]);
+    }
+
+    #[test]
+    fn a_directory_is_renamed_with_what_is_in_it() {
+        for kept in [false, true] {
+            let mut names = Namespace::default();
+            names.create_directory(Path::new("/old"), 1).expect("new");
+            names.create_file(Path::new("/old/f"), 2).expect("new");
+            let directory = names.resolve(Path::new("/old")).expect("there");
+            names.sync_directory(directory, 2);
+            names.sync_directory(ROOT, 2);
+            assert_eq!(names.rename(Path::new("/old"), Path::new("/new"), 3).ok(), Some(false));
+            names.crash(&[kept]);
+            assert_eq!(paths(&names), [if kept { "/new/f" } else { "/old/f" }]);
+        }
+    }
+
+    #[test]
     fn files_of_a_directory_without_durable_name_are_lost() {
         let mut names = Namespace::default();
         names.create_directory(Path::new("/d"), 1).expect("new");
@@ -454,5 +540,7 @@ mod tests {
         assert_eq!(kind(names.resolve(path("/d/g"))), io::ErrorKind::NotFound);
         let removed = names.remove(path("/d/e"), 1).expect_err("a directory").kind();
         assert_eq!(removed, io::ErrorKind::IsADirectory);
+        let inside = names.rename(path("/d"), path("/d/e/d"), 1).expect_err("inside").kind();
+        assert_eq!(inside, io::ErrorKind::InvalidInput);
     }
 }

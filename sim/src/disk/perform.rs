@@ -48,6 +48,11 @@ impl DiskState {
                     }
                 }))
             }
+            Request::Link { from, to } => Outcome::Nothing(self.names.link(&from, &to, sequence)),
+            Request::RemoveDirectory { path } => {
+                let removed = self.names.remove_directory(&path, sequence);
+                Outcome::Nothing(removed.map(|()| self.unlinked()))
+            }
             Request::Remove { path } => {
                 let removed = self.names.remove(&path, sequence);
                 Outcome::Nothing(removed.map(|()| self.unlinked()))

@@ -15,7 +15,9 @@ impl Request {
             Self::Open { path, .. }
             | Self::CreateDirectory { path }
             | Self::Rename { from: path, .. }
+            | Self::Link { from: path, .. }
             | Self::Remove { path }
+            | Self::RemoveDirectory { path }
             | Self::List { path }
             | Self::SyncDirectory { path }
             | Self::Lock { path } => Some(path),

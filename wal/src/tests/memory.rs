@@ -105,6 +105,23 @@ impl Disk for MemoryDisk {
         }))
     }
 
+    fn link(&self, from: &Path, to: &Path) -> impl Future<Output = io::Result<()>> + 'static {
+        let mut files = self.files.borrow_mut();
+        let linked = files.get(from).cloned();
+        ready(match linked {
+            None => Err(io::ErrorKind::NotFound.into()),
+            Some(_) if files.contains_key(to) => Err(io::ErrorKind::AlreadyExists.into()),
+            Some(file) => {
+                files.insert(to.to_owned(), file);
+                Ok(())
+            }
+        })
+    }
+
+    fn remove_directory(&self, _: &Path) -> impl Future<Output = io::Result<()>> + 'static {
+        ready(Ok(()))
+    }
+
     fn remove(&self, path: &Path) -> impl Future<Output = io::Result<()>> + 'static {
         let removed = self.files.borrow_mut().remove(path);
         ready(removed.map(|_| ()).ok_or_else(|| io::ErrorKind::NotFound.into()))

@@ -110,6 +110,42 @@ check!(a_rename_takes_the_content_along, 1, |env, directory| {
     env.disk().sync_directory(&directory.join("sub")).await.expect("flushed");
 });
 
+check!(a_file_lives_until_its_last_name_goes, 1, |env, directory| {
+    let (a, b) = (directory.join("a"), directory.join("sub/b"));
+    env.disk().create_directory(&directory.join("sub")).await.expect("created");
+    numbered(&env, &a, 1).await;
+    env.disk().link(&a, &b).await.expect("linked into another directory");
+    assert_eq!(names(&env, &directory).await, ["a", "sub"]);
+    // What is written under one name is read under the other.
+    let file = env.disk().open(&b, OpenMode::Write).await.expect("opened");
+    put(&file, 0, 1, 2).await;
+    assert_eq!(number_of(&env, &a).await, Some(2));
+    env.disk().remove(&a).await.expect("removed");
+    assert_eq!(number_under(&env, &a).await, None);
+    assert_eq!(number_of(&env, &b).await, Some(2));
+    // The name is free, and what bears it now is another file.
+    numbered(&env, &a, 3).await;
+    assert_eq!(number_of(&env, &b).await, Some(2));
+    env.disk().rename(&a, &b).await.expect("it takes the last name of the other");
+    assert_eq!(number_of(&env, &b).await, Some(3));
+    env.disk().sync_directory(&directory).await.expect("flushed");
+    env.disk().sync_directory(&directory.join("sub")).await.expect("flushed");
+});
+
+check!(a_directory_is_renamed_with_all_that_is_in_it, 1, |env, directory| {
+    let (old, new) = (directory.join("old"), directory.join("new"));
+    env.disk().create_directory(&old.join("below")).await.expect("created");
+    numbered(&env, &old.join("a"), 1).await;
+    numbered(&env, &old.join("below/b"), 2).await;
+    let open = env.disk().open(&old.join("a"), OpenMode::Write).await.expect("opened");
+    env.disk().rename(&old, &new).await.expect("renamed");
+    assert_eq!(names(&env, &directory).await, ["new"]);
+    put(&open, 0, 1, 3).await;
+    assert_eq!(number_of(&env, &new.join("a")).await, Some(3));
+    assert_eq!(number_of(&env, &new.join("below/b")).await, Some(2));
+    env.disk().sync_directory(&directory).await.expect("flushed");
+});
+
 check!(a_rename_replaces_what_bore_the_name, 1, |env, directory| {
     let (a, b) = (directory.join("a"), directory.join("b"));
     for round in 0..20 {

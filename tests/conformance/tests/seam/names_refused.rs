@@ -27,6 +27,8 @@ async fn all_kinds<E: Env>(env: &E, path: &Path) -> Vec<(&'static str, ErrorKind
         ("list", kind(disk.list(path).await)),
         ("flush", kind(disk.sync_directory(path).await)),
         ("rename", kind(disk.rename(path, &elsewhere).await)),
+        ("link", kind(disk.link(path, &elsewhere).await)),
+        ("remove directory", kind(disk.remove_directory(path).await)),
     ]
 }
 
@@ -54,6 +56,7 @@ check!(a_path_through_a_file_leads_nowhere, 1, |env, directory| {
     assert_eq!(kind(disk.create_directory(&path).await), ErrorKind::NotADirectory);
     assert_eq!(kind(disk.lock(&path).await), ErrorKind::NotADirectory);
     assert_eq!(kind(disk.rename(&file, &path).await), ErrorKind::NotADirectory);
+    assert_eq!(kind(disk.link(&file, &path).await), ErrorKind::NotADirectory);
     let file = disk.open(&file, OpenMode::Read).await.expect("it is still there");
     assert_eq!(pattern_of(&get(&file, 0, 1).await), Some(1));
 });
@@ -65,6 +68,10 @@ check!(a_file_is_no_directory, 1, |env, directory| {
     assert_eq!(kind(disk.list(&file).await), ErrorKind::NotADirectory);
     assert_eq!(kind(disk.sync_directory(&file).await), ErrorKind::NotADirectory);
     assert_eq!(kind(disk.create_directory(&file).await), ErrorKind::AlreadyExists);
+    assert_eq!(kind(disk.remove_directory(&file).await), ErrorKind::NotADirectory);
+    let sub = directory.join("sub");
+    disk.create_directory(&sub).await.expect("created");
+    assert_eq!(kind(disk.rename(&sub, &file).await), ErrorKind::NotADirectory);
     let file = disk.open(&file, OpenMode::Read).await.expect("it is still there");
     assert_eq!(pattern_of(&get(&file, 0, 1).await), Some(1));
 });
@@ -79,6 +86,8 @@ check!(a_directory_is_no_file, 1, |env, directory| {
     assert_eq!(kind(disk.open(&sub, OpenMode::CreateNew).await), ErrorKind::AlreadyExists);
     assert_eq!(kind(disk.remove(&sub).await), ErrorKind::IsADirectory);
     assert_eq!(kind(disk.lock(&sub).await), ErrorKind::IsADirectory);
+    assert_eq!(kind(disk.link(&sub, &directory.join("b")).await), ErrorKind::PermissionDenied);
+    assert_eq!(kind(disk.rename(&sub, &sub.join("b")).await), ErrorKind::InvalidInput);
     let names = disk.list(&directory).await.expect("listed");
     assert!(names.len() == 1 && names[0].is_directory);
 });
@@ -94,6 +103,37 @@ check!(a_file_never_replaces_a_directory, 1, |env, directory| {
     assert_eq!(names.iter().map(|entry| entry.is_directory).collect::<Vec<_>>(), [false, true]);
     let file = disk.open(&file, OpenMode::Read).await.expect("it is still there");
     assert_eq!(pattern_of(&get(&file, 0, 1).await), Some(1));
+});
+
+check!(a_link_replaces_nothing, 1, |env, directory| {
+    let (a, b, sub) = (directory.join("a"), directory.join("b"), directory.join("sub"));
+    let disk = env.disk();
+    disk.create_directory(&sub).await.expect("created");
+    put(&create(&env, &a).await, 0, 1, 1).await;
+    put(&create(&env, &b).await, 0, 1, 2).await;
+    for taken in [&a, &b, &sub] {
+        assert_eq!(kind(disk.link(&a, taken).await), ErrorKind::AlreadyExists, "{taken:?}");
+    }
+    assert_eq!(kind(disk.link(&a, &directory.join("missing/b")).await), ErrorKind::NotFound);
+    for (path, number) in [(a, 1), (b, 2)] {
+        let file = disk.open(&path, OpenMode::Read).await.expect("it is still there");
+        assert_eq!(pattern_of(&get(&file, 0, 1).await), Some(number));
+    }
+    assert_eq!(disk.list(&directory).await.expect("listed").len(), 3);
+});
+
+check!(a_directory_that_holds_something_is_not_removed, 1, |env, directory| {
+    let (sub, below) = (directory.join("sub"), directory.join("sub/below"));
+    let disk = env.disk();
+    disk.create_directory(&below).await.expect("created");
+    assert_eq!(kind(disk.remove_directory(&sub).await), ErrorKind::DirectoryNotEmpty);
+    disk.remove_directory(&below).await.expect("it is empty");
+    put(&create(&env, &below).await, 0, 1, 1).await;
+    assert_eq!(kind(disk.remove_directory(&sub).await), ErrorKind::DirectoryNotEmpty);
+    disk.remove(&below).await.expect("removed");
+    disk.remove_directory(&sub).await.expect("it is empty");
+    assert_eq!(kind(disk.list(&sub).await), ErrorKind::NotFound);
+    disk.sync_directory(&directory).await.expect("flushed");
 });
 
 check!(a_rename_to_nowhere_changes_nothing, 1, |env, directory| {

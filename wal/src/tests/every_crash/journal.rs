@@ -3,7 +3,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::future::Future;
+use std::future::{Future, ready};
 use std::io;
 use std::path::Path;
 use std::rc::Rc;
@@ -219,6 +219,16 @@ impl Disk for RecordedDisk {
             }
             journal.whole(Operation::Rename { from, to }, renaming).await
         }
+    }
+
+    /// The log links nothing, so what is recorded has no such operation.
+    fn link(&self, _: &Path, _: &Path) -> impl Future<Output = io::Result<()>> + 'static {
+        ready(Err(io::ErrorKind::Unsupported.into()))
+    }
+
+    /// As with links.
+    fn remove_directory(&self, _: &Path) -> impl Future<Output = io::Result<()>> + 'static {
+        ready(Err(io::ErrorKind::Unsupported.into()))
     }
 
     fn remove(&self, path: &Path) -> impl Future<Output = io::Result<()>> + 'static {
