@@ -80,6 +80,7 @@ struct Inner {
     blocks: RefCell<Blocks>,
     /// Blocks that are being read; who wants one of them too, waits for that.
     loading: RefCell<BTreeMap<BlockKey, Rc<Event>>>,
+    hits: Cell<u64>,
     loads: Cell<u64>,
 }
 
@@ -91,13 +92,26 @@ impl BlockCache {
         let (hasher, lifecycle) = (BuildHasherDefault::default(), DefaultLifecycle::default());
         let blocks = Cache::with(items, bytes, ByMemory, hasher, lifecycle);
         let (blocks, loading) = (RefCell::new(blocks), RefCell::default());
-        Self { inner: Rc::new(Inner { blocks, loading, loads: Cell::new(0) }) }
+        let (hits, loads) = (Cell::new(0), Cell::new(0));
+        Self { inner: Rc::new(Inner { blocks, loading, hits, loads }) }
     }
 
     /// Bytes that it holds, with what it charges for each block besides.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.inner.blocks.borrow().weight()
+    }
+
+    /// Bytes that it may hold.
+    #[must_use]
+    pub fn budget(&self) -> u64 {
+        self.inner.blocks.borrow().capacity()
+    }
+
+    /// Blocks that it had when they were asked for.
+    #[must_use]
+    pub fn hits(&self) -> u64 {
+        self.inner.hits.get()
     }
 
     /// Blocks that it did not have when they were asked for, and that were read then.
@@ -112,7 +126,9 @@ impl BlockCache {
     }
 
     pub(crate) fn get(&self, key: BlockKey) -> Option<Cached> {
-        self.inner.blocks.borrow().get(&key).map(|held| held.block.clone())
+        let found = self.inner.blocks.borrow().get(&key).map(|held| held.block.clone());
+        self.inner.hits.set(self.inner.hits.get() + u64::from(found.is_some()));
+        found
     }
 
     /// The block, read by `load` if it is not here: that gives it with the memory that it keeps

@@ -89,6 +89,13 @@ pub enum StorageError {
         /// How many tables there are.
         tables: usize,
     },
+    /// A directory is not that of a store, or has what no store has. Nothing was changed.
+    NotAStore {
+        /// The directory.
+        directory: String,
+        /// Why.
+        reason: String,
+    },
     /// The manifest's log did not do what it was asked. What that means for the edit, and what to
     /// do, is the log's to say; if it is poisoned, the edit may or may not be found by the next
     /// opening.
@@ -200,6 +207,9 @@ impl fmt::Display for StorageError {
                  tables, restore both from a copy of the same moment, or, to begin an empty store, \
                  move the tables elsewhere"
             ),
+            Self::NotAStore { directory, reason } => {
+                write!(formatter, "{directory} is not the directory of a store: {reason}")
+            }
             Self::Manifest { directory, source } => {
                 write!(formatter, "the manifest in {directory}: {source}")
             }

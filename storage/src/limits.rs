@@ -170,6 +170,9 @@ pub const FRAME_COMMITS_MAX: u64 = 1 << FRAME_COMMITS_BITS;
 /// half a year; at the ten thousand of a disk, half a century.
 pub const LSN_MAX: u64 = (1 << (u64::BITS - FRAME_COMMITS_BITS)) - 2;
 
+/// How many folders down stores are looked for in a data directory.
+pub const STORE_DEPTH: usize = 4;
+
 /// Tables whose files are looked at at a time when a store is opened.
 pub const TABLES_CHECKED: usize = 16;
 

@@ -12,6 +12,7 @@ use std::rc::Rc;
 use quick_cache::unsync::Cache;
 use woodchuck_io::Disk;
 
+use crate::counters::Counters;
 use crate::error::StorageError;
 use crate::{BlockCache, ReadOptions, Table, TableId};
 
@@ -27,6 +28,7 @@ struct Inner<D: Disk> {
     cache: BlockCache,
     options: ReadOptions,
     open: RefCell<Cache<u64, Table<D::File>>>,
+    counters: Rc<Counters>,
 }
 
 impl<D: Disk> Clone for Tables<D> {
@@ -49,7 +51,8 @@ impl<D: Disk> Tables<D> {
     ) -> Self {
         let open = RefCell::new(Cache::new(open_tables.max(1)));
         let (disk, cache) = (disk.clone(), cache.clone());
-        Self { inner: Rc::new(Inner { disk, directory, store, cache, options, open }) }
+        let counters = Rc::default();
+        Self { inner: Rc::new(Inner { disk, directory, store, cache, options, open, counters }) }
     }
 
     /// A table, opened if it is not.
@@ -62,11 +65,23 @@ impl<D: Disk> Tables<D> {
             return Ok(table.clone());
         }
         let id = TableId { store: inner.store, keyspace, number };
-        let table =
-            Table::open(&inner.disk, &inner.directory, id, &inner.cache, inner.options).await?;
+        let path = inner.directory.join(id.file_name());
+        let (cache, counters) = (&inner.cache, Rc::clone(&inner.counters));
+        let table = Table::open_file(&inner.disk, &path, id, cache, inner.options, counters);
+        let table = table.await?;
         // If two open one at a time, the later stays: they are the same.
         inner.open.borrow_mut().insert(number, table.clone());
         Ok(table)
+    }
+
+    /// What is counted of its tables and of the store.
+    pub(crate) fn counters(&self) -> &Counters {
+        &self.inner.counters
+    }
+
+    /// The cache that their blocks share.
+    pub(crate) fn cache(&self) -> &BlockCache {
+        &self.inner.cache
     }
 
     /// Forgets a table whose file is to be removed, and its blocks.

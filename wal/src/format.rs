@@ -464,6 +464,12 @@ impl Name {
     }
 }
 
+/// Whether a log makes files of this name in its directory.
+#[must_use]
+pub fn is_file_of_a_log(name: &str) -> bool {
+    Name::parse(name).is_some()
+}
+
 /// Whether a file in a log's directory is a segment, by its name. A log that was ever open has one.
 #[must_use]
 pub fn is_segment(name: &str) -> bool {

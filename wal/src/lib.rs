@@ -47,7 +47,7 @@ mod types;
 mod writer;
 
 pub use error::LogError;
-pub use format::is_segment;
+pub use format::{is_file_of_a_log, is_segment};
 pub use log::Log;
 pub use options::LogOptions;
 pub use types::{Committed, Lane, Location, Lsn, Recovered, Recovery, Statistics, Verdict};

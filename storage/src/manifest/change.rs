@@ -212,6 +212,16 @@ pub(crate) enum Change {
 }
 
 impl Change {
+    /// The keyspace that it is about; 0, which none has, if it is about none.
+    pub(super) fn keyspace(&self) -> u64 {
+        match self {
+            Self::CreateKeyspace { id, .. } | Self::DropKeyspace { id } => *id,
+            Self::AddTable(table) => table.keyspace,
+            Self::RemoveTable { keyspace, .. } | Self::Flushed { keyspace, .. } => *keyspace,
+            Self::ReserveNumbers { .. } => 0,
+        }
+    }
+
     /// Bytes that it takes in an archive, at most.
     pub(crate) fn bytes(&self) -> usize {
         CHANGE_BYTES

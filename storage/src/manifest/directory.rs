@@ -111,6 +111,48 @@ pub(crate) async fn tidy<D: Disk>(
     directory: &Path,
     state: &State,
 ) -> Result<Found, StorageError> {
+    let (mut found, superfluous) = compare(disk, directory, state).await?;
+    for (number, name) in superfluous {
+        if found.damaged.is_empty() {
+            let store = state.version().store();
+            remove_orphan(disk, directory, store, (number, &name), &mut found).await;
+        } else {
+            let reason = "nothing speaks of it, and it is kept because live tables are damaged";
+            let reason = reason.to_owned();
+            found.left_alone.push(LeftAlone { name, reason });
+        }
+    }
+    Ok(found)
+}
+
+/// The same for who only looks: nothing is removed.
+pub(crate) async fn look<D: Disk>(
+    disk: &D,
+    directory: &Path,
+    state: &State,
+) -> Result<Found, StorageError> {
+    let (mut found, superfluous) = compare(disk, directory, state).await?;
+    let store = state.version().store();
+    for (number, name) in superfluous {
+        let (id, bytes) = identify(disk, &directory.join(&name)).await;
+        match id.filter(|id| id.store != store) {
+            Some(id) => {
+                let reason = format!("it is {id}, and this is store {store:032x}");
+                found.left_alone.push(LeftAlone { name, reason });
+            }
+            None => found.orphans.push(Orphan { number, bytes }),
+        }
+    }
+    Ok(found)
+}
+
+/// Compares the files of a store with its state. Gives the tables that nothing speaks of besides:
+/// number and name.
+async fn compare<D: Disk>(
+    disk: &D,
+    directory: &Path,
+    state: &State,
+) -> Result<(Found, Vec<(u64, String)>), StorageError> {
     let entries = list(disk, directory).await?;
     let mut found = Found::default();
     let mut files = BTreeMap::new();
@@ -148,20 +190,8 @@ pub(crate) async fn tidy<D: Disk>(
         found.damaged.extend(damaged);
     }
     drop(checks);
-    for (&number, name) in &files {
-        if state.live().contains_key(&number) {
-            continue;
-        }
-        if found.damaged.is_empty() {
-            remove_orphan(disk, directory, state.version().store(), (number, name), &mut found)
-                .await;
-        } else {
-            let reason = "nothing speaks of it, and it is kept because live tables are damaged";
-            let (name, reason) = (name.clone(), reason.to_owned());
-            found.left_alone.push(LeftAlone { name, reason });
-        }
-    }
-    Ok(found)
+    files.retain(|number, _| !state.live().contains_key(number));
+    Ok((found, files.into_iter().collect()))
 }
 
 /// Removes the file of a table that is not live. If it cannot be, it is left for the next opening.

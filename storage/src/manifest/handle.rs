@@ -211,6 +211,30 @@ impl<E: Env> Manifest<E> {
         Self { log, directory, options, current, writer: Mutex::new(writer) }
     }
 
+    /// Makes a manifest that begins with this state, where there is none.
+    pub(super) async fn create(
+        env: &E,
+        folder: &Path,
+        options: ManifestOptions,
+        state: State,
+    ) -> Result<Self, StorageError> {
+        options.check()?;
+        let (log, _, _) = open_log(env, folder, &options).await?;
+        let manifest = Self::new(log, folder, options, state, &Replay::default());
+        let written = {
+            let mut writer = manifest.writer.lock().await;
+            manifest.write_snapshot(&mut writer).await
+        };
+        match written {
+            Ok(()) => Ok(manifest),
+            Err(error) => {
+                // What matters is the first error.
+                let _closed = manifest.close().await;
+                Err(error)
+            }
+        }
+    }
+
     /// What is durable now.
     #[must_use]
     pub fn version(&self) -> Rc<Version> {
@@ -408,11 +432,11 @@ async fn open_log<E: Env>(
     }
 }
 
-fn log_error(directory: &str, source: LogError) -> StorageError {
+pub(super) fn log_error(directory: &str, source: LogError) -> StorageError {
     StorageError::Manifest { directory: directory.to_owned(), source }
 }
 
-fn invalid_manifest(
+pub(super) fn invalid_manifest(
     folder: &Path,
     recovered: Option<&Recovered>,
     invalid: Invalid,

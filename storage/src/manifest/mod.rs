@@ -21,9 +21,13 @@
 //! | from commits back to the state | `replay` |
 //! | opening, edits, snapshots, numbers | `handle` |
 //! | the store's files: orphans, missing tables, files of others | `directory` |
+//! | a manifest of one version, for a copy of a store | `copy` |
+//! | looking at all that without opening it | `examine` |
 
 mod change;
+pub(crate) mod copy;
 mod directory;
+mod examine;
 mod handle;
 mod options;
 pub(crate) mod record;
@@ -33,6 +37,8 @@ mod version;
 
 pub use change::{Edit, KeyspaceOptions, Strategy, TableMetadata};
 pub use directory::{DamagedTable, LeftAlone, Orphan};
+pub(crate) use directory::{list, table_number};
+pub use examine::{Inspection, inspect, is_store};
 pub use handle::{Manifest, ManifestOpened};
 pub use options::ManifestOptions;
 pub use version::{Keyspace, Level, Run, Version};

@@ -19,6 +19,7 @@ use super::{Store, StoreOptions};
 use crate::compaction::{
     Action, Cuts, Older, Pick, Retention, pick_fifo, pick_levelled, pick_universal, rewrite,
 };
+use crate::counters::count;
 use crate::error::StorageError;
 use crate::limits::RUN_TABLES;
 use crate::scan::RunCursor;
@@ -71,8 +72,16 @@ impl<E: Env> Store<E> {
         let numbers = output.numbers;
         match made {
             Ok(made) => {
+                let read = pick.tables().map(|table| table.file_bytes).sum();
+                let written = made.iter().map(|one| one.finished.file_bytes).sum();
                 let made = made.iter().map(|one| one.metadata(pick.into, pick.run)).collect();
-                self.replace(id, &pick, made, &numbers).await
+                let is_done = self.replace(id, &pick, made, &numbers).await?;
+                if is_done {
+                    let counters = self.inner.tables.counters();
+                    count(&counters.compacted_bytes_read, read);
+                    count(&counters.compacted_bytes_written, written);
+                }
+                Ok(is_done)
             }
             Err(error) => {
                 self.give_up(id, &numbers).await;

@@ -18,6 +18,7 @@ use woodchuck_io::{Env, Group};
 use super::Store;
 use super::new_tables::NewTables;
 use crate::compaction::{Cuts, Older, Retention, rewrite};
+use crate::counters::count;
 use crate::error::StorageError;
 use crate::{Bounds, Edit, Keyspace, Memtable};
 
@@ -55,7 +56,12 @@ impl<E: Env> Store<E> {
         }
     }
 
-    async fn flush_memtable(&self, id: u64, memtable: &Memtable) -> Result<(), StorageError> {
+    /// Flushes the oldest memtable of a keyspace that is frozen. Who calls it holds `flushing`.
+    pub(super) async fn flush_memtable(
+        &self,
+        id: u64,
+        memtable: &Memtable,
+    ) -> Result<(), StorageError> {
         let Some((_, newest)) = memtable.sequences() else { return Ok(()) };
         let version = self.version();
         let Some(keyspace) = version.keyspace(id) else { return Ok(()) };
@@ -85,7 +91,10 @@ impl<E: Env> Store<E> {
             let tables = made.iter().map(|one| one.metadata(0, run));
             tables.fold(Edit::new(), Edit::add_table).flushed(id, newest)
         };
-        self.put_in_place(id, &numbers, edit).await?;
+        let bytes = made.iter().map(|one| one.finished.file_bytes).sum();
+        if self.put_in_place(id, &numbers, edit).await? {
+            count(&self.inner.tables.counters().flushed_bytes, bytes);
+        }
         Ok(())
     }
 }

@@ -32,6 +32,7 @@
 //! the other. The file of a table is removed when no reader can come to it any more.
 
 mod background;
+mod checkpoint;
 mod compact;
 mod ends;
 mod flush;
@@ -40,6 +41,7 @@ mod options;
 mod pacing;
 mod sequences;
 mod snapshots;
+mod statistics;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
@@ -52,13 +54,18 @@ use futures_util::lock::Mutex;
 use woodchuck_io::{Disk, Env, Group};
 
 use background::Failures;
+pub use checkpoint::Checkpoint;
 pub use options::{Operators, StoreOptions};
 use pacing::{Behind, Pacer};
 pub use pacing::{Limit, PacingOptions};
 pub use sequences::Sequences;
 pub use snapshots::Snapshot;
 use snapshots::Snapshots;
+pub use statistics::{
+    CacheStatistics, KeyspaceStatistics, LevelStatistics, MemtableStatistics, Statistics,
+};
 
+use crate::counters::count;
 use crate::error::StorageError;
 use crate::limits::COMPACTION_OPEN_TABLES;
 use crate::scan::{self, Layer, MergeOperator, SnapshotCursor, View};
@@ -101,6 +108,8 @@ struct Inner<E: Env> {
     compaction_wanted: Event,
     failures: RefCell<Failures>,
     pacer: Pacer,
+    /// Checkpoints are made one at a time.
+    checkpointing: Mutex<()>,
 }
 
 struct State {
@@ -242,6 +251,7 @@ impl<E: Env> Store<E> {
             compaction_wanted: Event::new(),
             failures: RefCell::default(),
             pacer: Pacer::default(),
+            checkpointing: Mutex::new(()),
         };
         Ok((Self { inner: Rc::new(inner) }, opened))
     }
@@ -373,6 +383,8 @@ impl<E: Env> Store<E> {
                 let after = memtables.active.bytes();
                 state.active_bytes = state.active_bytes - before + after;
                 state.memory = state.memory - before + after;
+                let bytes = entry.user_key.len() + entry.value.len();
+                count(&self.inner.tables.counters().applied_bytes, bytes as u64);
             }
         }
         state.applied = state.applied.max(sequence);
@@ -445,6 +457,7 @@ impl<E: Env> Store<E> {
         snapshot: Option<&Snapshot>,
     ) -> Result<Option<Bytes>, StorageError> {
         let reader = self.reader(keyspace, snapshot)?;
+        count(&self.inner.tables.counters().point_reads, 1);
         let Reader { memtables, keyspace, sequence, now_ms, operator } = &reader;
         let operator = operator.as_deref();
         let view = View { snapshot: *sequence, now_ms: *now_ms, operator };

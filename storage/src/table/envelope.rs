@@ -52,6 +52,28 @@ pub(crate) enum BlockKind {
 }
 
 impl BlockKind {
+    /// All kinds.
+    const ALL: [Self; 6] = [
+        Self::Data,
+        Self::RangeTombstones,
+        Self::Filter,
+        Self::IndexPartition,
+        Self::TopIndex,
+        Self::Properties,
+    ];
+
+    /// What it is called where it is shown.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Data => "data",
+            Self::RangeTombstones => "range_tombstones",
+            Self::Filter => "filter",
+            Self::IndexPartition => "index_partition",
+            Self::TopIndex => "top_index",
+            Self::Properties => "properties",
+        }
+    }
+
     const fn number(self) -> u8 {
         match self {
             Self::Data => 1,
@@ -96,6 +118,14 @@ pub(crate) fn seal(
     block.extend_from_slice(stored);
     let checksum = seed.checksum(offset, &block[8..]);
     block[..8].copy_from_slice(&checksum.to_le_bytes());
+}
+
+/// The kind and the bytes of the block that a header claims to stand in front of. Nothing is proven.
+pub(crate) fn claims(header: &[u8]) -> Option<(BlockKind, usize)> {
+    let header: &[u8; HEADER_BYTES] = header.first_chunk()?;
+    let kind = BlockKind::ALL.into_iter().find(|kind| kind.number() == header[8])?;
+    let stored = u32::from_le_bytes([header[12], header[13], header[14], header[15]]) as usize;
+    Some((kind, HEADER_BYTES + stored))
 }
 
 /// The payload of a block, or why it is not believed. It shares the block's memory if it is not

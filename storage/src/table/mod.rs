@@ -20,8 +20,9 @@
 //! | filters | `filter` of the crate |
 //! | properties | `properties` |
 //! | the order in which all that is written, and when it is durable | `writer`, on `output` |
-//! | reading | `reader`, `cursor`, `read_ahead`, `verify` |
+//! | reading | `reader`, `cursor`, `read_ahead`, `verify`; block by block, `blocks` |
 
+mod blocks;
 mod cursor;
 pub(crate) mod ends;
 pub(crate) mod envelope;
@@ -34,6 +35,9 @@ mod tombstones;
 mod verify;
 mod writer;
 
+pub use blocks::{
+    BlockContent, BlockEntries, FoundBlock, IndexEntry, StoredEntry, identify, stray_block,
+};
 pub use cursor::{Bounds, Cursor};
 pub use properties::Properties;
 pub use reader::{Found, Table};

@@ -20,6 +20,7 @@ use super::properties::Properties;
 use super::tombstones::Tombstones;
 use crate::block::Block;
 use crate::cache::{BlockCache, Cached};
+use crate::counters::{Counters, count};
 use crate::error::{Damage, StorageError};
 use crate::filter::{self, Filter};
 use crate::key::{InternalKey, Kind, Version};
@@ -65,6 +66,7 @@ struct Inner<F> {
     cache: BlockCache,
     /// Filters and partitions, if they were to be pinned.
     pinned: Vec<(Option<Filter>, Rc<Index>)>,
+    counters: Rc<Counters>,
 }
 
 impl<F: File> Table<F> {
@@ -81,9 +83,21 @@ impl<F: File> Table<F> {
         options: ReadOptions,
     ) -> Result<Self, StorageError> {
         let path = directory.join(id.file_name());
+        Self::open_file(disk, &path, id, cache, options, Rc::default()).await
+    }
+
+    /// The same, of a file with any name, with what is counted of it.
+    pub(crate) async fn open_file<D: Disk<File = F>>(
+        disk: &D,
+        path: &Path,
+        id: TableId,
+        cache: &BlockCache,
+        options: ReadOptions,
+        counters: Rc<Counters>,
+    ) -> Result<Self, StorageError> {
         let name = path.display().to_string();
         let io = |error| StorageError::io(format!("open {name}"), error);
-        let file = disk.open(&path, OpenMode::Read).await.map_err(io)?;
+        let file = disk.open(path, OpenMode::Read).await.map_err(io)?;
         let file_bytes = file.length().await.map_err(io)?;
         let corrupt = |offset, what| corrupt(&name, offset, what);
         if file_bytes < 3 * PAGE || file_bytes % PAGE != 0 || file_bytes > 2 * TABLE_BYTES {
@@ -140,6 +154,7 @@ impl<F: File> Table<F> {
             tombstones,
             cache,
             pinned: Vec::new(),
+            counters,
         };
         if options.pin_partitions {
             inner.pinned = inner.read_partitions().await?;
@@ -178,21 +193,27 @@ impl<F: File> Table<F> {
     /// `Corrupt`, `Io`: it could not be told.
     pub async fn get(&self, user_key: &[u8], snapshot: u64) -> Result<Option<Found>, StorageError> {
         let table = &*self.inner;
+        let counters = &table.counters;
+        count(&counters.tables_read, 1);
         let bound = InternalKey { user_key, version: Version::seen_by(snapshot) };
         let partition = table.top.lower_bound(bound);
         if partition == table.top.len() {
             return Ok(None);
         }
-        if let Some(filter) = table.filter(partition).await?
-            && !filter.may_have(filter::key_hash(user_key))
-        {
-            return Ok(None);
+        let filter = table.filter(partition).await?;
+        if let Some(filter) = &filter {
+            count(&counters.filters_asked, 1);
+            if !filter.may_have(filter::key_hash(user_key)) {
+                count(&counters.filters_denied, 1);
+                return Ok(None);
+            }
         }
         let index = table.partition(partition).await?;
         // The partition's last separator is the one by which it was found.
         let block = table.data(partition, &index, index.lower_bound(bound)).await?;
         let at = block.lower_bound(bound);
         if at == block.len() || !block.has_key(at, user_key) {
+            count(&counters.filters_false, u64::from(filter.is_some()));
             return Ok(None);
         }
         let content = block.content(at);
@@ -283,6 +304,16 @@ impl<F: File> Table<F> {
 
     pub(crate) fn corrupt(&self, offset: u64, what: impl Into<String>) -> StorageError {
         corrupt(&self.inner.name, offset, what.into())
+    }
+
+    /// Between which keys those of a partition lie.
+    pub(crate) fn keys_of_partition(&self, partition: usize) -> (Bytes, Bytes) {
+        self.inner.keys_of_partition(partition)
+    }
+
+    /// Between which keys those of a data block lie.
+    pub(crate) fn keys_of(&self, partition: usize, index: &Index, number: usize) -> (Bytes, Bytes) {
+        self.inner.keys_of(partition, index, number)
     }
 
     /// A block that is read from the disk, whatever the cache has.
@@ -496,7 +527,7 @@ async fn read_place<F: File>(
 }
 
 /// Reads whole pages; fewer only where the file ends.
-async fn read<F: File>(file: &F, offset: u64, bytes: usize) -> io::Result<Buffer> {
+pub(super) async fn read<F: File>(file: &F, offset: u64, bytes: usize) -> io::Result<Buffer> {
     let (result, mut buffer) = file.read_at(Buffer::with_capacity(bytes), offset).await;
     let mut got = result?.min(bytes);
     buffer.resize(got);

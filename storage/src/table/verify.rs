@@ -30,6 +30,10 @@ struct Walk {
     user_key: Vec<u8>,
     last_key: Vec<u8>,
     last: Option<Version>,
+    /// The first user key; `None` before the first entry.
+    first_key: Option<Vec<u8>>,
+    /// The smallest and the largest sequence of entries.
+    sequences: Option<(u64, u64)>,
 }
 
 impl<F: File> Table<F> {
@@ -45,6 +49,8 @@ impl<F: File> Table<F> {
             user_key: Vec::new(),
             last_key: Vec::new(),
             last: None,
+            first_key: None,
+            sequences: None,
         };
         let footer = self.footer();
         for (place, kind) in [
@@ -60,41 +66,80 @@ impl<F: File> Table<F> {
         for partition in 0..self.top().len() {
             self.verify_partition(partition, &mut walk).await?;
         }
-        let claimed = self.properties().entries;
-        if walk.found.damaged == 0 && walk.found.entries != claimed {
-            let what = format!("{} entries, the properties say {claimed}", walk.found.entries);
+        if walk.found.damaged == 0
+            && let Some(what) = self.contradiction(&walk)
+        {
             walk.take::<()>(Err(self.corrupt(footer.properties.offset, what)))?;
         }
         Ok(walk.found)
     }
 
+    /// What the properties say that all entries and range tombstones do not.
+    fn contradiction(&self, walk: &Walk) -> Option<String> {
+        let properties = self.properties();
+        let counts = (walk.found.entries, self.range_tombstones().len() as u64);
+        if counts != (properties.entries, properties.range_tombstones) {
+            return Some(format!(
+                "{} entries and {} range tombstones, the properties say {} and {}",
+                counts.0, counts.1, properties.entries, properties.range_tombstones
+            ));
+        }
+        let first = walk.first_key.as_deref().unwrap_or_default();
+        let last = if walk.last.is_some() { walk.last_key.as_slice() } else { &[] };
+        if (first, last) != (&properties.smallest_key, &properties.largest_key) {
+            return Some(format!(
+                "keys from \"{}\" to \"{}\", the properties say from \"{}\" to \"{}\"",
+                first.escape_ascii(),
+                last.escape_ascii(),
+                properties.smallest_key.escape_ascii(),
+                properties.largest_key.escape_ascii()
+            ));
+        }
+        let tombstones = self.range_tombstones().iter().map(|tombstone| tombstone.sequence);
+        let all = walk.sequences.into_iter().flat_map(|(least, most)| [least, most]);
+        let (least, most) = all
+            .chain(tombstones)
+            .fold((u64::MAX, 0), |(least, most), one| (u64::min(least, one), u64::max(most, one)));
+        let said = (properties.smallest_sequence, properties.largest_sequence);
+        ((least, most) != said).then(|| {
+            format!(
+                "commits from {least} to {most}, the properties say from {} to {}",
+                said.0, said.1
+            )
+        })
+    }
+
     async fn verify_partition(&self, number: usize, walk: &mut Walk) -> Result<(), StorageError> {
+        let keys = || self.keys_of_partition(number);
         let mut filter = None;
         if let Some(place) = self.top().filter(number) {
             walk.found.blocks += 1;
             let read = self.read_block(place, BlockKind::Filter).await;
-            filter = walk.take(read.and_then(|payload| self.check_filter(place, payload)))?;
+            let checked = read.and_then(|payload| self.check_filter(place, payload));
+            filter = walk.take(checked.map_err(|error| error.with_keys(keys)))?;
         }
         walk.found.blocks += 1;
         let read = self.read_block(self.top().place(number), BlockKind::IndexPartition).await;
         let index = read.and_then(|payload| self.check_partition(number, &payload));
-        let Some(index) = walk.take(index)? else {
+        let Some(index) = walk.take(index.map_err(|error| error.with_keys(keys)))? else {
             walk.last = None;
             return Ok(());
         };
         for block in 0..index.len() {
             walk.found.blocks += 1;
             let place = index.place(block);
+            let keys = || self.keys_of(number, &index, block);
             let read = self.read_block(place, BlockKind::Data).await;
             let parsed = read.and_then(|payload| {
                 Block::parse(payload, false).map_err(|what| self.corrupt(place.offset, what))
             });
-            let Some(data) = walk.take(parsed)? else {
+            let Some(data) = walk.take(parsed.map_err(|error| error.with_keys(keys)))? else {
                 walk.last = None;
                 continue;
             };
             let wrong = self.check_entries(walk, &data, &index, block, filter.as_ref());
-            walk.take(wrong.map_err(|what| self.corrupt(place.offset, what)))?;
+            let corrupt = |what| self.corrupt(place.offset, what).with_keys(keys);
+            walk.take(wrong.map_err(corrupt))?;
         }
         Ok(())
     }
@@ -134,6 +179,10 @@ impl<F: File> Table<F> {
                 return Err("the filter does not know a prefix");
             }
             walk.found.entries += 1;
+            walk.first_key.get_or_insert_with(|| walk.user_key.clone());
+            let (least, most) = walk.sequences.unwrap_or((u64::MAX, 0));
+            let sequence = content.sequence;
+            walk.sequences = Some((least.min(sequence), most.max(sequence)));
             walk.last = Some(version);
             std::mem::swap(&mut walk.last_key, &mut walk.user_key);
             walk.user_key.clear();

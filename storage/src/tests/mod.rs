@@ -4,6 +4,7 @@
 mod batch;
 mod block;
 mod cache;
+mod checkpoints;
 mod compaction;
 mod crash;
 mod damage;
@@ -17,6 +18,8 @@ mod manifest;
 mod memtable;
 mod metamorphic;
 mod model;
+mod offline;
+mod operations;
 mod pacing;
 mod picks;
 mod place;

@@ -51,6 +51,10 @@ impl Image {
                 let entry = Entry { user_key, sequence: 5, kind, expires_at_ms, value: b"v" };
                 builder.add(&entry);
                 self.properties.count(&entry);
+                if self.properties.entries == 1 {
+                    self.properties.smallest_key = user_key.to_vec();
+                }
+                self.properties.largest_key = user_key.to_vec();
             }
             builder.finish(&mut payload);
             let place = self.put(BlockKind::Data, &payload);
@@ -147,6 +151,20 @@ fn a_number_of_entries_that_is_wrong_is_found() {
     let mut image = Image::new().partition(&[(&["a", "b"], "b")], &["a", "b"], &["a", "b"]);
     image.properties.entries += 1;
     found(image, "the properties say 3");
+}
+
+#[test]
+fn keys_and_commits_that_the_properties_do_not_have_are_found() {
+    let image = || Image::new().partition(&[(&["a", "b"], "b")], &["a", "b"], &["a", "b"]);
+    let mut narrow = image();
+    narrow.properties.largest_key = b"a".to_vec();
+    found(narrow, "the properties say from \"a\" to \"a\"");
+    let mut late = image();
+    late.properties.smallest_key = b"b".to_vec();
+    found(late, "the properties say from \"b\" to \"b\"");
+    let mut older = image();
+    older.properties.smallest_sequence = 4;
+    found(older, "commits from 5 to 5, the properties say from 4 to 5");
 }
 
 #[test]
