@@ -104,6 +104,12 @@ pub const SEGMENTS_AT_START: u64 = 2;
 /// Lines that `repair` prints of a list: of partitions there may be hundreds of thousands.
 pub const REPAIR_LINES: usize = 20;
 
+/// Bytes of a key that are shown, at most.
+pub const KEY_SHOWN_BYTES: usize = 64;
+
+/// Entries that `inspect` shows, unless the command line says otherwise.
+pub const INSPECT_ENTRIES: u64 = 1000;
+
 const _: () = {
     let mut index = 0;
     while index < PROBE_BLOCK_BYTES.len() {

@@ -1,4 +1,4 @@
-//! `woodchuck inspect`.
+//! `woodchuck inspect`: which commands there are, and `inspect log`.
 
 use std::path::PathBuf;
 
@@ -12,6 +12,7 @@ use woodchuck_wal::offline::{
 };
 use woodchuck_wal::{LogError, Recovered, Verdict};
 
+use super::inspect_store::{self, BlockArguments, ManifestArguments, TableArguments};
 use super::verify::damage as refusal;
 use super::{Output, WIDTH, finished, generation, identity, lsn, open};
 use crate::exit::{Exit, Trouble, help};
@@ -42,6 +43,15 @@ pub(crate) enum Command {
     /// Show the segments of a log, its frames and every damaged place.
     #[command(long_about = ABOUT, after_help = examples())]
     Log(Arguments),
+    /// Show what the manifest of a store says, and what is wrong with its files.
+    #[command(long_about = inspect_store::MANIFEST, after_help = inspect_store::examples("manifest"))]
+    Manifest(ManifestArguments),
+    /// Show what is in a table, and every damaged place.
+    #[command(long_about = inspect_store::TABLE, after_help = inspect_store::examples("table"))]
+    Table(TableArguments),
+    /// Show what is in one block of a table, or why it is damaged.
+    #[command(long_about = inspect_store::BLOCK, after_help = inspect_store::examples("block"))]
+    Block(BlockArguments),
 }
 
 #[derive(clap::Args)]
@@ -64,7 +74,15 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn run(command: &Command) -> Result<Exit, Trouble> {
-    let Command::Log(arguments) = command;
+    match command {
+        Command::Log(arguments) => log(arguments),
+        Command::Manifest(arguments) => inspect_store::manifest(arguments),
+        Command::Table(arguments) => inspect_store::table(arguments),
+        Command::Block(arguments) => inspect_store::block(arguments),
+    }
+}
+
+fn log(arguments: &Arguments) -> Result<Exit, Trouble> {
     let directory = open(&arguments.directory)?;
     let mut output = Output::new();
     for log in &directory.logs {

@@ -1,7 +1,8 @@
 //! `woodchuck inspect`, `verify` and `repair`: a data directory that no process has open.
 //!
 //! **What lives here.** The arguments, and what is written for people and for programs. What is
-//! found out is the engine's and the log's business: `woodchuck::offline`, `woodchuck_wal::offline`.
+//! found out is the engine's, the log's and the store's business: `woodchuck::offline`,
+//! `woodchuck_wal::offline`, `woodchuck_storage::offline`.
 //!
 //! **JSON.** Frame numbers (`frame`, `first_frame`, `next_frame`, `watermark`, `trim`, ...) are
 //! strings of decimal digits: they have 64 bits, and many readers keep 53. Generations of segments
@@ -11,8 +12,11 @@
 //! **What must never be here.** Anything that writes to the directory that is looked at.
 
 pub(crate) mod inspect;
+mod inspect_store;
 pub(crate) mod repair;
+mod stores;
 pub(crate) mod verify;
+mod verify_store;
 
 use std::fmt::Display;
 use std::io::{self, BufWriter, StdoutLock, Write as _};

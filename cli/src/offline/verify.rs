@@ -6,7 +6,8 @@ use serde_json::{Value, json};
 use woodchuck::offline::verify::{LogVerification, Outcome, Verification, bytes, verify};
 use woodchuck_wal::{LogError, Verdict};
 
-use super::{Output, WIDTH, finished, generation, identity, lsn, open};
+use super::verify_store::{self, StoreOutcome};
+use super::{Output, WIDTH, absolute, finished, generation, identity, lsn, open};
 use crate::exit::{Exit, Trouble, help};
 use crate::progress;
 use crate::text::{self, number, wrap};
@@ -17,19 +18,26 @@ pub(crate) const ABOUT: &str = "\
 Check all that is in a data directory, without opening it.
 
 Every log is read as opening it would read it, with all checksums, and its commits are replayed, so
-that the verdict is the one that serve would give. Nothing is written. A torn tail, which a crash
-leaves and opening drops, is told of and is no damage: it was never acknowledged.
+that the verdict is the one that serve would give. Of every store its manifest is read with every
+edit, and every live table with every block. Nothing is written. A torn tail, which a crash leaves
+and opening drops, is told of and is no damage: it was never acknowledged.
 
-DIR is a data directory, or the directory of one log in it. The broker must be stopped.";
+DIR is a data directory, or the directory of one log or one store in it. The broker must be
+stopped.";
 
 /// What to type.
 pub(crate) fn examples() -> String {
-    help(&["verify data", "verify data --json", "verify data/shard-0000/log"])
+    help(&[
+        "verify data",
+        "verify data --json",
+        "verify data/shard-0000/log",
+        "verify data/shard-0000/store",
+    ])
 }
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// A data directory, or the directory of one log.
+    /// A data directory, or the directory of one log or one store.
     #[arg(value_name = "DIR")]
     directory: PathBuf,
 
@@ -39,13 +47,19 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<Exit, Trouble> {
+    let path = absolute(&arguments.directory)?;
+    if let Some(done) = verify_store::run_alone(&path, arguments.json)? {
+        return Ok(done);
+    }
     let directory = open(&arguments.directory)?;
     let all = finished(at_once(bytes(&directory)))?;
     let bar = progress::bytes_bar(all, !arguments.json);
     let verified = at_once(verify(&directory, |done| bar.set_position(done)));
     bar.finish_and_clear();
     let verification = finished(verified)?;
-    let exit = exit(&verification);
+    let stores = verify_store::verify_below(&path, arguments.json)?;
+    let logs_exit = exit(&verification);
+    let exit = verify_store::worst(logs_exit, &stores);
     let mut output = Output::new();
     if arguments.json {
         let shards = directory.identity.map(|identity| identity.shards);
@@ -57,13 +71,14 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Exit, Trouble> {
                 "shards": shards,
                 "cluster_id": cluster,
                 "verdict": name(exit, &verification),
+                "stores": stores.iter().map(StoreOutcome::json).collect::<Vec<_>>(),
                 "logs": verification.logs.iter().map(log_json).collect::<Vec<_>>(),
                 "contradictions": verification.contradictions,
             })
         ));
     } else {
         output.line(directory.path().display());
-        tell(&mut output, &verification, exit);
+        tell(&mut output, &verification, &stores, (logs_exit, exit));
     }
     output.finish()?;
     Ok(exit)
@@ -136,7 +151,12 @@ fn message(outcome: &Outcome) -> Option<String> {
     }
 }
 
-fn tell(output: &mut Output, verification: &Verification, exit: Exit) {
+fn tell(
+    output: &mut Output,
+    verification: &Verification,
+    stores: &[StoreOutcome],
+    (logs_exit, exit): (Exit, Exit),
+) {
     output.line(format_args!(
         "{:>6}  {:13}{:>9}{:>14}{:>14}{:>12}",
         "shard", "verdict", "segments", "frames", "commits", "bytes"
@@ -168,6 +188,7 @@ fn tell(output: &mut Output, verification: &Verification, exit: Exit) {
     for contradiction in &verification.contradictions {
         sentence(output, contradiction);
     }
+    verify_store::tell(output, stores);
     output.line("");
     sentence(
         output,
@@ -177,6 +198,9 @@ fn tell(output: &mut Output, verification: &Verification, exit: Exit) {
                 "clean but for a torn tail: all that was acknowledged is there, and opening drops \
                  the rest"
             }
+            "damaged" if exit != logs_exit => {
+                "damaged: a store has lost data, or it is in doubt; the logs are whole"
+            }
             "damaged" => "damaged: acknowledged data is lost or in doubt, and opening refuses",
             "wrong_version" => "another version of Woodchuck wrote this",
             _ => "not all could be read",
@@ -184,7 +208,7 @@ fn tell(output: &mut Output, verification: &Verification, exit: Exit) {
     );
 }
 
-fn sentence(output: &mut Output, text: &str) {
+pub(super) fn sentence(output: &mut Output, text: &str) {
     for line in wrap(text, WIDTH) {
         output.line(line);
     }

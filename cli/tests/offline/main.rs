@@ -6,4 +6,5 @@
 mod data;
 mod inspect;
 mod repair;
+mod stores;
 mod verify;

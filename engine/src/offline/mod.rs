@@ -148,8 +148,12 @@ fn is_of_a_log(name: &str) -> bool {
         || name.starts_with("filling-")
 }
 
-/// Keeps other processes away. A directory without a lock file was never opened where it is now.
-async fn lock<D: Disk>(disk: &D, data: &Path) -> Result<Option<D::Lock>, OfflineError> {
+/// Keeps other processes away from a data directory, for as long as the lock lives. A directory
+/// without a lock file was never opened where it is now.
+///
+/// # Errors
+/// `Locked` if a process has it open; `Failed`.
+pub async fn lock<D: Disk>(disk: &D, data: &Path) -> Result<Option<D::Lock>, OfflineError> {
     match disk.lock(&data.join(LOCK_NAME)).await {
         Ok(lock) => Ok(Some(lock)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
