@@ -45,7 +45,8 @@ pub async fn find<D: Disk>(disk: &D, directory: &Path) -> Result<Vec<PathBuf>, S
             let entries = list(disk, &folder).await?;
             let folders = entries.iter().filter(|entry| {
                 let is_passing = [PARTIAL, DESTROYED].iter().any(|end| entry.name.ends_with(end));
-                entry.is_directory && !is_passing
+                // Filesystems make one, which nobody may list.
+                entry.is_directory && !is_passing && entry.name != "lost+found"
             });
             unvisited.extend(folders.map(|entry| (folder.join(&entry.name), depth + 1)));
         }

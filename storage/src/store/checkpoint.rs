@@ -48,8 +48,8 @@ impl<E: Env> Store<E> {
     /// Makes a copy of the store in `directory`, which must not be there, on the same filesystem:
     /// tables are shared by hard links. It has what was applied when this was called, and is the
     /// store as it was at one moment between the call and its return. When this returns, it survives
-    /// every crash; it is opened as any store, with its sequences going on behind
-    /// [`sequence`](Checkpoint::sequence).
+    /// every crash. It is opened as any store; a log of its own begins
+    /// [behind](super::Sequences::behind) its [`sequence`](Checkpoint::sequence).
     ///
     /// # Errors
     /// `Options` if there is something in `directory`, or nothing that it would be in, or it is in the

@@ -10,7 +10,7 @@ use super::place::{quiet, run_in, run_on};
 use crate::compaction::LevelledOptions;
 use crate::offline::destroy::destroy;
 use crate::offline::{find, is_store};
-use crate::store::{Checkpoint, Operators, Store, StoreOptions};
+use crate::store::{Checkpoint, Operators, Sequences, Store, StoreOptions};
 use crate::{
     BatchView, BlockCache, KeyspaceOptions, ManifestOptions, StorageError, Strategy, WriteBatch,
 };
@@ -271,4 +271,17 @@ fn only_a_store_is_destroyed() {
         let again = destroy(disk, Path::new("/store")).await.expect_err("it is gone");
         assert!(matches!(again, StorageError::NotAStore { .. }), "{again}");
     });
+}
+
+#[test]
+fn the_commits_of_a_log_that_begins_behind_a_checkpoint_are_newer_than_what_it_has() {
+    let mut first = Sequences::default();
+    let last = [1, 1, 7].map(|lsn| first.next(lsn))[2];
+    let mut own = Sequences::behind(last);
+    let (one, two, three) = (own.next(1), own.next(1), own.next(2));
+    assert!(last < one && one < two && two < three, "{last} {one} {two} {three}");
+    assert_eq!((own.frame_of(one), own.frame_of(two), own.frame_of(three)), (1, 1, 2));
+    assert_eq!(own.frame_of(last), 0, "no frame of this log is needed for it");
+    let again = Sequences::behind(last).next(1);
+    assert_eq!(again, one, "a restart counts the same");
 }
