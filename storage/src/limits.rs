@@ -154,6 +154,8 @@ pub const TABLES_REMOVED: usize = 1024;
 pub const BEAT_BYTES: usize = 64 << 10;
 /// How long a flush or compaction that failed is left alone, in milliseconds.
 pub const RETRY_MS: u64 = 500;
+/// How long a store that waits for tables to end looks away, in milliseconds: clocks may be set.
+pub const END_WAIT_MS: u64 = 60_000;
 /// Bytes of work that a byte which is to be written waits for, at the highest pressure: more than
 /// a byte ever causes, so that writers are slower then than what they wait for.
 pub const WORK_PER_BYTE: u64 = 256;

@@ -5,14 +5,16 @@
 //! does not keep other keyspaces from theirs.
 
 use std::collections::BTreeSet;
+use std::pin::pin;
 use std::time::Duration;
 
-use futures_util::future::join;
+use futures_util::future::{join, select};
 use woodchuck_io::{Env, Group};
 
 use super::Store;
+use crate::Strategy;
 use crate::error::StorageError;
-use crate::limits::RETRY_MS;
+use crate::limits::{END_WAIT_MS, RETRY_MS};
 
 /// What a store does by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,12 +111,27 @@ impl<E: Env> Store<E> {
             }
             if resting.is_empty() {
                 self.has_succeeded(Chore::Compaction);
-                wanted.await;
+                match self.next_end() {
+                    Some(time) => drop(select(wanted, pin!(self.inner.env.sleep(time))).await),
+                    None => wanted.await,
+                }
             } else {
                 self.rest().await;
                 resting.clear();
             }
         }
+    }
+
+    /// How long it is until all of some table has ended; a while, at most.
+    fn next_end(&self) -> Option<Duration> {
+        let (now_ms, version) = (self.now_ms(), self.version());
+        let fifo = version
+            .keyspaces()
+            .filter(|keyspace| matches!(keyspace.options().strategy, Strategy::Fifo { .. }));
+        let ends = fifo.flat_map(|keyspace| keyspace.tables()).filter_map(|table| table.ends_at_ms);
+        // Those that have ended already wait for others.
+        let next = ends.filter(|&end| end > now_ms).min()?;
+        Some(Duration::from_millis((next - now_ms).min(END_WAIT_MS)))
     }
 
     async fn compact_once(&self, id: u64) -> Result<bool, StorageError> {

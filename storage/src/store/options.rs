@@ -56,7 +56,7 @@ impl StoreOptions {
         within("table_bytes", self.table_bytes as usize, 1, TABLE_BYTES as usize / 4)?;
         within("the runs of level 0", self.levelled.runs, 1, RUNS_MAX)?;
         within("the growth of levels", self.levelled.growth as usize, 2, GROWTH_MAX)?;
-        self.pacing.check(&self.levelled)?;
+        self.pacing.check(&self.levelled, &self.universal)?;
         within("the tables to lie over", self.levelled.overlap, 1, OVERLAP_MAX)?;
         let UniversalOptions { runs, ratio_percent, space_percent } = self.universal;
         within("the runs of universal keyspaces", runs, 1, RUNS_MAX)?;

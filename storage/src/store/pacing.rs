@@ -20,7 +20,7 @@ use std::collections::VecDeque;
 
 use futures_channel::oneshot;
 
-use crate::compaction::{LevelledOptions, levelled_debt};
+use crate::compaction::{LevelledOptions, UniversalOptions, levelled_debt};
 use crate::error::StorageError;
 use crate::limits::{WAITING_WRITERS, WORK_PER_BYTE};
 use crate::options::within;
@@ -56,7 +56,7 @@ pub struct PacingOptions {
     pub memtable_bytes: usize,
     /// Of the memory of all memtables, in bytes.
     pub memory: Limit,
-    /// Of the runs of level 0 of a keyspace.
+    /// Of the runs of level 0 of a levelled keyspace, or of all runs of a universal one.
     pub runs: Limit,
     /// Of what is to be rewritten until all is in order, in bytes.
     pub debt: Limit,
@@ -76,10 +76,15 @@ impl Default for PacingOptions {
 impl PacingOptions {
     /// # Errors
     /// `Options` if writers could be slowed where there is nothing to do.
-    pub(super) fn check(&self, levelled: &LevelledOptions) -> Result<(), StorageError> {
+    pub(super) fn check(
+        &self,
+        levelled: &LevelledOptions,
+        universal: &UniversalOptions,
+    ) -> Result<(), StorageError> {
         within("memtable_bytes", self.memtable_bytes, 1, 1 << 40)?;
         self.memory.check("the limit of memory", self.memtable_bytes as u64)?;
-        self.runs.check("the limit of runs", levelled.runs as u64)?;
+        let runs = levelled.runs.max(universal.runs);
+        self.runs.check("the limit of runs", runs as u64)?;
         self.debt.check("the limit of debt", 0)
     }
 }
@@ -87,7 +92,7 @@ impl PacingOptions {
 /// How far tables are behind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Behind {
-    /// Runs of level 0 of the keyspace that has the most.
+    /// Runs of the keyspace that has the most, of those that are to be merged.
     pub(super) runs: u64,
     /// Bytes that are to be rewritten.
     pub(super) debt: u64,
@@ -97,12 +102,18 @@ impl Behind {
     pub(super) fn of(version: &Version, levelled: &LevelledOptions) -> Self {
         let mut behind = Self::default();
         for keyspace in version.keyspaces() {
-            // Others have as many runs as they are meant to have.
-            if keyspace.options().strategy == Strategy::Levelled {
-                let runs = keyspace.levels().first().map_or(0, |level| level.runs().count());
-                behind.runs = behind.runs.max(runs as u64);
-                behind.debt += levelled_debt(keyspace, levelled);
-            }
+            let runs = match keyspace.options().strategy {
+                Strategy::Levelled => {
+                    behind.debt += levelled_debt(keyspace, levelled);
+                    keyspace.levels().first().map_or(0, |level| level.runs().count())
+                }
+                Strategy::Universal => {
+                    keyspace.levels().iter().map(|level| level.runs().count()).sum()
+                }
+                // It has as many as come until they end.
+                Strategy::Fifo { .. } => 0,
+            };
+            behind.runs = behind.runs.max(runs as u64);
         }
         behind
     }
@@ -111,7 +122,7 @@ impl Behind {
     pub(super) fn pressure(self, memory: usize, options: &PacingOptions) -> (u64, &'static str) {
         let all = [
             (options.memory.pressure(memory as u64), "memory for what is not flushed"),
-            (options.runs.pressure(self.runs), "level 0 of a keyspace"),
+            (options.runs.pressure(self.runs), "number of runs of a keyspace"),
             (options.debt.pressure(self.debt), "compaction debt"),
         ];
         all.into_iter().max_by_key(|(pressure, _)| *pressure).unwrap_or_default()
@@ -193,7 +204,7 @@ mod tests {
         let options = PacingOptions { memory: limit, runs, debt: limit, memtable_bytes: 1 };
         let worst = |runs, debt, memory| Behind { runs, debt }.pressure(memory, &options);
         assert_eq!(worst(4, 100, 100).0, 0);
-        assert_eq!(worst(6, 150, 200), (500, "level 0 of a keyspace"));
+        assert_eq!(worst(6, 150, 200), (500, "number of runs of a keyspace"));
         assert_eq!(worst(5, 400, 200), (1000, "compaction debt"));
         assert_eq!(worst(5, 150, 299), (995, "memory for what is not flushed"));
     }
@@ -201,8 +212,12 @@ mod tests {
     #[test]
     fn options_with_which_writers_would_wait_for_nothing_are_refused() {
         let levelled = LevelledOptions::default();
+        let universal = UniversalOptions { runs: 2, ..UniversalOptions::default() };
         let good = PacingOptions::default();
-        good.check(&levelled).expect("the default is good");
+        good.check(&levelled, &universal).expect("the default is good");
+        let many = UniversalOptions { runs: good.runs.slow as usize + 1, ..universal };
+        let error = good.check(&levelled, &many).expect_err("so many are never merged");
+        assert!(error.to_string().contains("limit of runs"), "{error}");
         let memory = Limit { slow: good.memtable_bytes as u64 - 1, ..good.memory };
         let runs = Limit { slow: levelled.runs as u64 - 1, ..good.runs };
         let debt = Limit { slow: 5, busy: 5 };
@@ -212,7 +227,7 @@ mod tests {
             (PacingOptions { debt, ..good }, "limit of debt"),
             (PacingOptions { memtable_bytes: 0, ..good }, "memtable_bytes"),
         ] {
-            let error = wrong.check(&levelled).expect_err(what);
+            let error = wrong.check(&levelled, &universal).expect_err(what);
             assert!(error.to_string().contains(what), "{error}");
         }
     }

@@ -124,6 +124,23 @@ fn tables_go_when_their_values_have_ended() {
     });
 }
 
+#[test]
+fn a_store_looks_by_itself_whether_tables_have_ended() {
+    run_in(&quiet(1), |env| async move {
+        let mut fixture = Fixture::new(env, NEVER, 1 << 20).await;
+        let _maintenance = fixture.env.spawn("maintenance", fixture.store.clone().maintain());
+        for key in [b"a", b"b"] {
+            fixture.flush(|batch, id| batch.put(id, key, b"v").expect("there is room")).await;
+            fixture.wait(TTL_MS / 2).await;
+        }
+        // The first ends about now.
+        fixture.wait(TTL_MS / 4).await;
+        assert_eq!(fixture.tables().await, (1, 1));
+        fixture.wait(TTL_MS / 2).await;
+        assert_eq!(fixture.tables().await, (0, 0));
+    });
+}
+
 /// What hides an older value stays until that has ended, too: a value that ended first, a deletion,
 /// a range deletion.
 #[test]
