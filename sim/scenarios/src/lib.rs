@@ -3,6 +3,7 @@
 //! **What lives here.** A Kafka client over the seam ([`client`]); what clients saw, and what must
 //! be true of it ([`history`]); clients that work and check (`bots`); and the scenario that puts a
 //! broker and its clients into one world and strikes the broker down again and again ([`broker`]).
+//! The log ([`log`]) and the store ([`store`]) by themselves have scenarios of their own.
 //! Besides, a small service that shows how another one is tested ([`register`]).
 //!
 //! **How data flows.** A seed gives a world and a plan. Bots tell the history what they sent, what
@@ -19,11 +20,12 @@ pub mod client;
 pub mod history;
 pub mod log;
 pub mod register;
+pub mod store;
 
 use woodchuck_sim::scenario::Scenario;
 
 /// All scenarios, the product's first.
 #[must_use]
 pub fn all() -> Vec<Scenario> {
-    vec![broker::scenario(), register::scenario(), log::scenario()]
+    vec![broker::scenario(), register::scenario(), log::scenario(), store::scenario()]
 }

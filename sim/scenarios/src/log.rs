@@ -33,7 +33,7 @@ use woodchuck_sim::scenario::{Director, Limits, Observer, Scenario, Stage};
 use woodchuck_sim::{DiskOperation, DiskProfile, FaultKind, Faults, MachineId, Regime, World};
 use woodchuck_wal::{LogError, LogOptions};
 
-use faults::{UNAFFECTED_BY, UNAFFECTED_UNRESTRICTED};
+pub(crate) use faults::{UNAFFECTED_BY, UNAFFECTED_UNRESTRICTED};
 use model::{Model, Promise, UNIQUE_BYTES};
 use process::{DIRECTORY, Ending, Orders, Shared, run};
 

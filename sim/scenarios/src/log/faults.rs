@@ -6,7 +6,7 @@ use woodchuck_sim::FaultKind;
 /// nothing is read while it is written, there is no network, nobody looks at a wall clock or stops a
 /// machine. And, the last two, what comes in so few of these short worlds that a campaign may do
 /// without.
-pub(super) const UNAFFECTED_BY: &[FaultKind] = &[
+pub(crate) const UNAFFECTED_BY: &[FaultKind] = &[
     FaultKind::DiskError,
     FaultKind::ReadRace,
     FaultKind::BitRot,
@@ -51,7 +51,7 @@ pub(super) const UNAFFECTED_BY: &[FaultKind] = &[
 
 /// What cannot happen under any faults: nothing is read while it is written, there is no network,
 /// nobody looks at a wall clock or stops a machine; the last two are as rare as above.
-pub(super) const UNAFFECTED_UNRESTRICTED: &[FaultKind] = &[
+pub(crate) const UNAFFECTED_UNRESTRICTED: &[FaultKind] = &[
     FaultKind::ReadRace,
     FaultKind::SlowPacket,
     FaultKind::RandomReset,
