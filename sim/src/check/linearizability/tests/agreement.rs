@@ -1,64 +1,11 @@
-//! Three checkers, one verdict: ours, every order tried by hand, and the `porcupine-rs` crate.
+//! Two checkers, one verdict: ours, and every order tried by hand. With the feature `porcupine`, the
+//! `porcupine-rs` crate is asked, too.
 
 use std::hash::Hash;
-use std::marker::PhantomData;
-
-use porcupine_rs as porcupine;
 
 use super::super::*;
 use super::generate::{Service, Shape, lawful, log_input, mutate, register_input};
 use crate::check::random::Random;
-
-/// One of our models as the other crate wants it. An operation without an answer returns at the end
-/// of time there: taking effect last is the same as never.
-#[derive(Clone)]
-struct Theirs<M>(PhantomData<M>);
-
-impl<M> porcupine::Model for Theirs<M>
-where
-    M: Model + Default + Clone + Send + Sync,
-    M::State: Hash + Send + Sync,
-    M::Input: Clone + Send + Sync,
-    M::Output: Clone + Send + Sync,
-{
-    type State = M::State;
-    type Op = (M::Input, Option<M::Output>);
-    type Metadata = ();
-
-    fn init() -> M::State {
-        M::default().initial()
-    }
-
-    fn step(state: &M::State, (input, output): &Self::Op) -> (bool, M::State) {
-        match M::default().step(state, input, output.as_ref()) {
-            Some(next) => (true, next),
-            None => (false, state.clone()),
-        }
-    }
-}
-
-fn theirs<M>(history: &[Operation<M::Input, M::Output>]) -> bool
-where
-    M: Model + Default + Clone + Send + Sync,
-    M::State: Hash + Send + Sync,
-    M::Input: Clone + Send + Sync,
-    M::Output: Clone + Send + Sync,
-{
-    let operations: Vec<_> = history
-        .iter()
-        .map(|operation| porcupine::Operation::<Theirs<M>> {
-            client_id: None,
-            call_time: operation.invoked as i64,
-            return_time: operation.completion.as_ref().map_or(i64::MAX, |answer| answer.at as i64),
-            op: (
-                operation.input.clone(),
-                operation.completion.as_ref().map(|answer| answer.output.clone()),
-            ),
-            metadata: None,
-        })
-        .collect();
-    porcupine::check_operations(&operations)
-}
 
 /// Tries every order and every choice of unanswered operations.
 fn by_hand<M: Model>(
@@ -116,7 +63,7 @@ pub(super) fn assert_explains<M: Model>(
     }
 }
 
-/// Random histories, half of them changed, judged by all three. Says how many had an order.
+/// Random histories, half of them changed, judged by all. Says how many had an order.
 fn agree<M>(seeds: u64, input: impl Fn(&mut Random, &Shape) -> M::Input) -> u64
 where
     M: Service + Default + Clone + Send + Sync,
@@ -151,7 +98,11 @@ where
             Linearization::Unknown { why } => panic!("seed {seed}: {why}"),
         };
         assert!(ours || mutations > 0, "seed {seed} is lawful: {history:?}");
-        assert_eq!(ours, theirs::<M>(&history), "seed {seed}, porcupine: {history:?}");
+        #[cfg(feature = "porcupine")]
+        {
+            let theirs = super::porcupine::judge::<M>(&history);
+            assert_eq!(ours, theirs, "seed {seed}, porcupine: {history:?}");
+        }
         if history.len() <= 7 {
             let by_hand = by_hand(&model, &history, &mut Vec::new(), &model.initial());
             assert_eq!(ours, by_hand, "seed {seed}, by hand: {history:?}");

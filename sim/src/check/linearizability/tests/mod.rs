@@ -3,6 +3,8 @@
 mod agreement;
 mod generate;
 mod models;
+#[cfg(feature = "porcupine")]
+mod porcupine;
 
 use super::*;
 use generate::{Shape, lawful};
